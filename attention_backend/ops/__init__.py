@@ -1,0 +1,1 @@
+"""The stages of Top-p sparse attention, one folder each; `reference.py` is readable torch."""
