@@ -1,0 +1,1 @@
+"""The parts of the demo model: its pictures, questions, tokenizer, architecture and training step."""

@@ -1,0 +1,116 @@
+"""Questions that a scene answers: every question type of `words.QUESTIONS`, with its one right answer."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from .scenes import Scene, Thing
+from .words import COLORS, QUESTIONS, SHAPES
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question with its answer; `type` is a key of `words.QUESTIONS`."""
+
+    type: str
+    text: str
+    answer: str
+
+
+TYPES_BY_KIND: dict[str, tuple[str, ...]] = {
+    "image": (
+        "shape_color", "digit_color", "color_shape", "color_digit", "exist", "first_digit", "last_digit", "read_digits",
+    ),
+    "images": ("picture_color", "which_picture", "exist", "shape_color"),
+    "chart": ("bar_value", "tallest_bar"),
+    "video": (
+        "shape_color", "digit_color", "color_shape", "color_digit", "exist",
+        "earliest_digit", "latest_digit", "follow_digits",
+    ),
+}  # fmt: skip
+"""Kind of scene -> the question types it is asked."""
+
+
+def _ask(question_type: str, answer: str, **words: object) -> Question:
+    return Question(question_type, QUESTIONS[question_type].format(**words), answer)
+
+
+def _exist(rng: np.random.Generator, scene: Scene) -> list[Question]:
+    """As many yes as no; most of the no ask for a shape that is there in a colour that is there, but not together."""
+    present = {(thing.color, thing.name) for thing in scene.shapes}
+    colors = sorted({color for color, _ in present})
+    shapes = sorted({shape for _, shape in present})
+    mixed = [(color, shape) for color in colors for shape in shapes if (color, shape) not in present]
+    foreign = [(color, shape) for color in COLORS for shape in SHAPES if (color, shape) not in present]
+    questions = []
+    for color, shape in sorted(present):
+        questions.append(_ask("exist", "yes", color=color, shape=shape))
+        pool = mixed if mixed and rng.integers(4) else foreign
+        color, shape = pool[int(rng.integers(len(pool)))]
+        questions.append(_ask("exist", "no", color=color, shape=shape))
+    return questions
+
+
+def _about_shapes(scene: Scene) -> list[Question]:
+    counts = Counter(thing.name for thing in scene.shapes)
+    unique = [thing for thing in scene.shapes if counts[thing.name] == 1]
+    questions = [_ask("shape_color", thing.color, shape=thing.name) for thing in unique]
+    if scene.size.kind == "images":
+        questions += [_ask("which_picture", str(thing.picture + 1), shape=thing.name) for thing in unique]
+        questions += [
+            _ask("picture_color", thing.color, shape=thing.name, index=thing.picture + 1) for thing in scene.shapes
+        ]
+    return questions
+
+
+def _about_colors(things: list[Thing], question_type: str) -> list[Question]:
+    return [_ask(question_type, thing.name, color=thing.color) for thing in things]
+
+
+def _about_digits(scene: Scene) -> list[Question]:
+    digits = scene.digits
+    first, last, read = (
+        ("earliest_digit", "latest_digit", "follow_digits")
+        if scene.size.kind == "video"
+        else ("first_digit", "last_digit", "read_digits")
+    )
+    return [
+        *[_ask("digit_color", thing.color, digit=thing.name) for thing in digits],
+        _ask(first, digits[0].name),
+        _ask(last, digits[-1].name),
+        _ask(read, "".join(thing.name for thing in digits)),
+    ]
+
+
+def _about_bars(scene: Scene) -> list[Question]:
+    tallest = max(scene.things, key=lambda bar: bar.height)
+    return [
+        *[_ask("bar_value", str(bar.height), color=bar.color) for bar in scene.things],
+        _ask("tallest_bar", tallest.color),
+    ]
+
+
+def all_questions(rng: np.random.Generator, scene: Scene) -> dict[str, list[Question]]:
+    """Every question of every type that this kind of scene is asked; `rng` only chooses the wrong pairs of `exist`."""
+    if scene.size.kind == "chart":
+        found = _about_bars(scene)
+    else:
+        found = _about_shapes(scene) + _exist(rng, scene)
+        if scene.size.kind != "images":
+            found += _about_digits(scene)
+            found += _about_colors(scene.shapes, "color_shape") + _about_colors(scene.digits, "color_digit")
+    types = TYPES_BY_KIND[scene.size.kind]
+    by_type = {question_type: [q for q in found if q.type == question_type] for question_type in types}
+    return {question_type: questions for question_type, questions in by_type.items() if questions}
+
+
+def choose_questions(rng: np.random.Generator, scene: Scene, count: int) -> list[Question]:
+    """`count` questions with the types taken in turn, so that each type is asked about equally often."""
+    pools = {kind: [pool[i] for i in rng.permutation(len(pool))] for kind, pool in all_questions(rng, scene).items()}
+    types = [list(pools)[index] for index in rng.permutation(len(pools))]
+    chosen: list[Question] = []
+    for turn in range(count):
+        pool = pools[types[turn % len(types)]]
+        chosen.append(pool[(turn // len(types)) % len(pool)])
+    return chosen

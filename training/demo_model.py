@@ -1,0 +1,102 @@
+"""Train the bundled demo model from nothing: `python -m training.demo_model`.
+
+Writes a Hugging Face folder (weights in bf16, tokenizer, chat template, processor) and `metrics.json` with the held-out
+accuracy of what was written.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+from .demo.architecture import build_model, save_checkpoint
+from .demo.curriculum import training_batch
+from .demo.evaluate import held_out_accuracy
+from .demo.objective import CellReader, training_loss
+from .demo.optimizer import DemoOptimizer
+from .demo.tokenizer import build_tokenizer
+
+DEFAULT_OUT = Path(__file__).parents[1] / "server" / "assets" / "demo"
+METRICS_FILE = "metrics.json"
+HELD_OUT_SEED = 1000
+
+
+def train(out: Path, seed: int, num_steps: int, learning_rate: float, evaluate_every: int) -> dict:
+    """Train, write the checkpoint and return its metrics."""
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, seed).train()
+    reader = CellReader(model.config.text_config.hidden_size)
+    parameters = [*model.named_parameters(), *reader.named_parameters()]
+    optimizer = DemoOptimizer(parameters, learning_rate, num_steps)
+    started = time.monotonic()
+    losses = {"answer": 0.0, "cell": 0.0}
+    with tqdm(range(num_steps), desc="training", unit="step", mininterval=2.0) as progress:
+        for step in progress:
+            parts = training_loss(model, reader, training_batch(tokenizer, seed, step, num_steps))
+            parts["total"].backward()
+            optimizer.step(step)
+            losses = {name: 0.98 * mean + 0.02 * parts[name].item() for name, mean in losses.items()}
+            if step % 20 == 0:
+                progress.set_postfix(answer=f"{losses['answer']:.3f}", cell=f"{losses['cell']:.3f}", refresh=False)
+            if (step + 1) % evaluate_every == 0:
+                save_checkpoint(model, tokenizer, out)
+                progress.write(f"step {step + 1}: {_one_line(held_out_accuracy(model, tokenizer, HELD_OUT_SEED + 1, 16))}")
+    train_time_s = time.monotonic() - started
+    save_checkpoint(model, tokenizer, out)
+    return {"seed": seed, "num_steps": num_steps, "learning_rate": learning_rate, "train_time_s": round(train_time_s, 1)}
+
+
+def measure(checkpoint: Path, questions_per_size: int) -> dict:
+    """Held-out accuracy of a checkpoint as it lies on disk."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    return {
+        "held_out_seed": HELD_OUT_SEED,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **held_out_accuracy(model, tokenizer, HELD_OUT_SEED, questions_per_size),
+    }
+
+
+def _one_line(metrics: dict) -> str:
+    types = [
+        f"{media}/{name} {result['accuracy']:.2f}"
+        for media, results in metrics["types"].items()
+        for name, result in results.items()
+    ]
+    sizes = [f"{name} {result['accuracy']:.2f}" for name, result in metrics["sizes"].items()]
+    return (
+        f"image {metrics['image']['accuracy']:.3f}, video {metrics['video']['accuracy']:.3f}; "
+        f"{', '.join(types)}; {', '.join(sizes)}"
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.demo_model", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and training scenes (default: 0)")
+    parser.add_argument("--steps", type=int, default=6000, help="training steps (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--evaluate-every", type=int, default=500, help="steps between evaluations (default: %(default)s)")
+    parser.add_argument("--evaluate-only", action="store_true", help="measure the checkpoint in --out again")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    metrics_path = args.out / METRICS_FILE
+    if args.evaluate_only:
+        training = json.loads(metrics_path.read_text(encoding="utf-8"))["training"]
+    else:
+        training = train(args.out, args.seed, args.steps, args.learning_rate, args.evaluate_every)
+        training["torch_version"] = torch.__version__
+    metrics = {"training": training, "held_out": measure(args.out, questions_per_size=160)}
+    metrics_path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    print(_one_line(metrics["held_out"]))
+
+
+if __name__ == "__main__":
+    main()
