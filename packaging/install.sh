@@ -31,9 +31,9 @@ install_cpu_torch() {
     local version
     version=$(torch_pip_would_take) || stop "pip finds no torch $torch_version: see pip's message above."
     if [[ $(uname -s) == Linux && $version != *+cpu ]]; then
-        stop "This machine has no GPU, and the only torch $torch_version pip finds here is the CUDA build (several GB), which the CPU" \
-            "build of vLLM refuses. Give the address of the index of PyTorch's CPU wheels (the PyTorch web site names it under" \
-            "'Compute Platform: CPU'): make TORCH_INDEX=<address> ..., or set PIP_EXTRA_INDEX_URL to it."
+        say "The only torch $torch_version pip finds here is the CUDA build: it runs without a GPU too, but takes 6 GB of disk." \
+            "To get the small CPU build, stop now and give the address of PyTorch's own index of CPU wheels (the install" \
+            "page of PyTorch's web site shows it under 'Compute Platform: CPU'): make TORCH_INDEX=<address> ..."
     fi
     say "Installing torch $version ..."
     "${pip[@]}" --quiet "${torch_index[@]}" "torch==$version"
