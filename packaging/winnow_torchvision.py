@@ -7,8 +7,8 @@ work. Declaring the two missing operators is enough.
 
 It must happen in every process, before the first `import torchvision`: spawned engine processes and vLLM's
 model-inspection subprocess import it long before any plugin is loaded. So `winnow_torchvision.pth`, installed beside
-this module, runs `install()` when the interpreter starts. That only puts one finder in front of `sys.meta_path`. Nothing
-else happens until torchvision itself is imported, and nothing at all when torch is built for a GPU or when the
+this module, runs `install()` when the interpreter starts. That only puts one finder in front of `sys.meta_path`.
+Nothing else happens until torchvision itself is imported, and nothing at all when torch is built for a GPU or when the
 extension loads.
 """
 
