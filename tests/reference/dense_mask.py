@@ -101,7 +101,9 @@ def forced_mask(num_tokens: int, rule: Rule) -> torch.Tensor:
     return (position < rule.num_sink_tokens) | (position >= num_tokens - rule.num_recent_tokens)
 
 
-def attention_probabilities(query: torch.Tensor, key: torch.Tensor, visible: torch.Tensor, scale: float) -> torch.Tensor:
+def attention_probabilities(
+    query: torch.Tensor, key: torch.Tensor, visible: torch.Tensor, scale: float
+) -> torch.Tensor:
     """Softmax over the visible keys; rows that see none are 0.
 
     Args:
