@@ -1,0 +1,117 @@
+"""vLLM's OpenAI application around our engine client, from the first line of start-up to shutdown."""
+
+import argparse
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import vllm.envs as envs
+from fastapi import FastAPI
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.launcher import serve_http, setup_server
+from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.executor import Executor
+
+from attention_backend.vllm_adapter.startup_checks import check_vllm_config
+from server.engine import SparseAsyncLLM
+from server.proof import prove_backend_is_live
+from server.ready import announce_when_ready
+from server.serving import extend_serving
+from server.settings import ServerSettings
+from server.vllm_hooks import check_hooks
+
+
+async def serve(args: argparse.Namespace, settings: ServerSettings) -> None:
+    """Serve until a signal arrives.
+
+    Args:
+        args: vLLM's arguments, completed by `command_line.parse`.
+        settings: ours.
+
+    Raises:
+        WinnowError: the configuration excludes pruning, or the workers do not prune.
+    """
+    check_hooks()
+    signal.signal(signal.SIGTERM, _interrupt_start_up)
+    _, sock = setup_server(args, reuse_port=False)
+    try:
+        async with running_engine(args, settings) as engine:
+            app = await build_application(engine, args, settings)
+            shutdown = await _serve_http(app, sock, args, settings)
+        await shutdown
+    finally:
+        sock.close()
+
+
+def _interrupt_start_up(*_) -> None:
+    """Until vLLM's HTTP server takes the signals over."""
+    raise KeyboardInterrupt("terminated")
+
+
+@asynccontextmanager
+async def running_engine(args: argparse.Namespace, settings: ServerSettings) -> AsyncIterator[SparseAsyncLLM]:
+    """The engine, proven to prune."""
+    engine_args = AsyncEngineArgs.from_cli_args(args)
+    vllm_config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    check_vllm_config(vllm_config)
+    print(f"Winnow: loading {args.model} ...", flush=True)
+    engine = SparseAsyncLLM(
+        vllm_config,
+        Executor.get_class(vllm_config),
+        log_stats=not engine_args.disable_log_stats,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        log_requests=engine_args.enable_log_requests,
+        aggregate_engine_logging=engine_args.aggregate_engine_logging,
+        settings=settings,
+    )
+    try:
+        await engine.reset_mm_cache()  # vLLM's profiling left dummy pictures there
+        print(f"Winnow: {await prove_backend_is_live(engine, settings)}", flush=True)
+        yield engine
+    finally:
+        engine.shutdown(timeout=vllm_config.shutdown_timeout)
+
+
+async def build_application(engine: SparseAsyncLLM, args: argparse.Namespace, settings: ServerSettings) -> FastAPI:
+    """vLLM's application, with its serving objects extended."""
+    supported_tasks = await engine.get_supported_tasks()
+    app = build_app(args, supported_tasks, engine.model_config)
+    await init_app_state(engine, app.state, args, supported_tasks)
+    extend_serving(app.state, settings)
+    return app
+
+
+async def _serve_http(app: FastAPI, sock: socket.socket, args: argparse.Namespace, settings: ServerSettings):
+    """vLLM's HTTP server with vLLM's options (as its own `build_and_serve` passes them).
+
+    Returns:
+        An awaitable that ends the HTTP server; to be awaited when the engine is gone.
+    """
+    log_config = get_uvicorn_log_config(args)
+    announcement = asyncio.create_task(announce_when_ready(app, args, settings))
+    try:
+        return await serve_http(
+            app,
+            sock=sock,
+            enable_ssl_refresh=args.enable_ssl_refresh,
+            host=args.host,
+            port=args.port,
+            log_level=args.uvicorn_log_level,
+            access_log=not args.disable_uvicorn_access_log,
+            timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+            ssl_keyfile=args.ssl_keyfile,
+            ssl_certfile=args.ssl_certfile,
+            ssl_ca_certs=args.ssl_ca_certs,
+            ssl_cert_reqs=args.ssl_cert_reqs,
+            ssl_ciphers=args.ssl_ciphers,
+            h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
+            h11_max_header_count=args.h11_max_header_count,
+            **({} if log_config is None else {"log_config": log_config}),
+        )
+    finally:
+        announcement.cancel()

@@ -1,0 +1,83 @@
+"""The command line: vLLM's own parser with our options beside its own, and what cannot be served refused early."""
+
+import argparse
+from dataclasses import fields
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from attention_backend import UnsupportedConfiguration, engine_args
+from server import demo
+from server.settings import ServerSettings, add_arguments
+
+# Only this machine can reach the server unless its user says otherwise.
+DEFAULT_HOST = "127.0.0.1"
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, ServerSettings]:
+    """Parse the command line.
+
+    Args:
+        argv: the arguments without the program's name.
+
+    Returns:
+        vLLM's arguments, completed with what pruning needs, and the server's own settings.
+
+    Raises:
+        WinnowError: an option is out of range or excludes pruning.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    args.model = args.model_tag or args.model
+    if demo.is_demo(args.model):
+        args = demo.parse_for_demo(parser, argv)
+    _refuse_other_launchers(args)
+    settings = ServerSettings.from_args(args)
+    _complete_engine_args(args, parser, settings)
+    validate_parsed_serve_args(args)
+    return args, settings
+
+
+def _parser() -> FlexibleArgumentParser:
+    parser = make_arg_parser(
+        FlexibleArgumentParser(
+            prog="python -m server",
+            description="vLLM's OpenAI-compatible server with token pruning: requests choose `sparsity_p`. "
+            "`--model demo` serves the bundled model.",
+        )
+    )
+    add_arguments(parser)
+    parser.set_defaults(host=DEFAULT_HOST)
+    return parser
+
+
+def _refuse_other_launchers(args: argparse.Namespace) -> None:
+    """vLLM's parser also knows launchers that leave out the HTTP layer this server extends."""
+    for is_at_fault, option, remedy in (
+        (args.headless, "--headless", "Start one server for each node's own engine"),
+        (args.grpc, "--grpc", "Use HTTP"),
+        ((args.api_server_count or 1) > 1, "--api-server-count", "Set it to 1"),
+    ):
+        if is_at_fault:
+            raise UnsupportedConfiguration(
+                f"{option} is {getattr(args, option[2:].replace('-', '_'))}, but requests are checked and counted in "
+                f"one HTTP process. {remedy}."
+            )
+
+
+def _complete_engine_args(
+    args: argparse.Namespace, parser: argparse.ArgumentParser, settings: ServerSettings
+) -> None:
+    """Write what the backend needs into vLLM's arguments.
+
+    Raises:
+        UnsupportedConfiguration: an option that was given contradicts it.
+    """
+    given = {
+        option.name: getattr(args, option.name)
+        for option in fields(AsyncEngineArgs)
+        if hasattr(args, option.name) and getattr(args, option.name) != parser.get_default(option.name)
+    }
+    for name, value in engine_args(settings.sparsity, **given).items():
+        setattr(args, name, value)

@@ -1,0 +1,39 @@
+"""What the server refuses, as a tree.
+
+attention_backend.WinnowError
+├── InvalidServerSettings        an option of ours breaks a rule: start-up stops, exit code 2
+└── UnsupportedConfiguration     vLLM's options and pruning exclude each other: start-up stops, exit code 2
+    └── BackendNotLive           the workers run without the backend: start-up stops, exit code 2
+vllm.exceptions.VLLMValidationError
+└── RequestRefused               one request breaks a rule: HTTP 400, the engine never sees it
+"""
+
+from vllm.exceptions import VLLMValidationError
+
+from attention_backend.errors import UnsupportedConfiguration, WinnowError
+
+
+class InvalidServerSettings(WinnowError):
+    """An option of the command line is out of its range or contradicts another."""
+
+
+class BackendNotLive(UnsupportedConfiguration):
+    """The engine started, but its workers do not prune."""
+
+
+class RequestRefused(VLLMValidationError):
+    """A request that is answered with HTTP 400 and OpenAI's error body.
+
+    vLLM's own handler turns it into that body; its base class would append the parameter to the message.
+
+    Args:
+        message: field, value, rule and remedy.
+        param: the request field at fault.
+    """
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message, parameter=param)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message

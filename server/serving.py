@@ -1,0 +1,120 @@
+"""vLLM's serving classes with `sparsity_p` in their requests and `usage.sparsity` in their responses.
+
+Only their public `create_*` methods are wrapped; /v1/responses needs two hooks more, because it starts the engine and
+counts usage inside its own generators.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import State
+from vllm.entrypoints.openai.chat_completion.batch_serving import OpenAIServingChatBatch
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest, ResponsesResponse
+from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+
+from server.exchange import Exchange, current_exchange, entered, stream_within
+from server.protocol import requested_sparsity_p
+from server.settings import ServerSettings
+from server.usage import add_to_response, add_to_stream
+from server.vllm_hooks import become
+
+
+def extend_serving(state: State, settings: ServerSettings) -> None:
+    """Make the serving objects that `init_app_state` built ours.
+
+    They take about twenty arguments each from vLLM; becoming a subclass keeps every one of them.
+    """
+    for name, subclass in {
+        "openai_serving_chat": SparseChat,
+        "openai_serving_chat_batch": SparseChatBatch,
+        "openai_serving_completion": SparseCompletion,
+        "openai_serving_responses": SparseResponses,
+    }.items():
+        serving = getattr(state, name)
+        become(serving, subclass)
+        serving.settings = settings
+
+
+async def _answer(
+    create: Callable[[Any, Request | None], Awaitable[Any]],
+    request: Any,
+    raw_request: Request | None,
+    settings: ServerSettings,
+) -> Any:
+    """Run vLLM's `create_*` for one request and write what pruning saved into its answer.
+
+    Raises:
+        RequestRefused: the request's `sparsity_p` breaks a rule.
+    """
+    exchange = _exchange_of(request, settings)
+    with entered(exchange):
+        answer = await create(request, raw_request)
+    if isinstance(answer, AsyncGenerator):
+        return add_to_stream(stream_within(exchange, answer), exchange)
+    add_to_response(answer, exchange)
+    return answer
+
+
+def _exchange_of(request: Any, settings: ServerSettings) -> Exchange:
+    return Exchange(
+        sparsity_p=requested_sparsity_p(request, settings),
+        collects_reports=not getattr(request, "use_beam_search", False),
+    )
+
+
+class SparseChat(OpenAIServingChat):
+    """/v1/chat/completions"""
+
+    settings: ServerSettings
+
+    async def create_chat_completion(self, request: Any, raw_request: Request | None = None) -> Any:
+        return await _answer(super().create_chat_completion, request, raw_request, self.settings)
+
+
+class SparseChatBatch(OpenAIServingChatBatch):
+    """/v1/chat/completions/batch"""
+
+    settings: ServerSettings
+
+    async def create_batch_chat_completion(self, request: Any, raw_request: Request | None = None) -> Any:
+        return await _answer(super().create_batch_chat_completion, request, raw_request, self.settings)
+
+
+class SparseCompletion(OpenAIServingCompletion):
+    """/v1/completions"""
+
+    settings: ServerSettings
+
+    async def create_completion(self, request: Any, raw_request: Request | None = None) -> Any:
+        return await _answer(super().create_completion, request, raw_request, self.settings)
+
+
+class SparseResponses(OpenAIServingResponses):
+    """/v1/responses"""
+
+    settings: ServerSettings
+
+    async def create_responses(self, request: ResponsesRequest, raw_request: Request | None = None) -> Any:
+        exchange = _exchange_of(request, self.settings)
+        with entered(exchange):
+            answer = await super().create_responses(request, raw_request)
+        return stream_within(exchange, answer) if isinstance(answer, AsyncGenerator) else answer
+
+    def _validate_generator_input(self, engine_input: Any) -> ErrorResponse | None:
+        """vLLM's place for checks of the finished prompt; its own call of `generate` comes after a stream began."""
+        exchange = current_exchange()
+        if exchange is not None and exchange.sparsity_p < 1.0:
+            self.engine_client.refuse_partial_prefill(engine_input, exchange.sparsity_p)
+        return super()._validate_generator_input(engine_input)
+
+    async def responses_full_generator(self, *args: Any, **kwargs: Any) -> ErrorResponse | ResponsesResponse:
+        """Builds the response of plain requests, of background ones and of the event `response.completed`."""
+        response = await super().responses_full_generator(*args, **kwargs)
+        exchange = current_exchange()
+        if exchange is not None:
+            add_to_response(response, exchange)
+        return response

@@ -1,0 +1,118 @@
+"""The server's own options: what a request gets when it says nothing, and what an operator allows."""
+
+import argparse
+from dataclasses import dataclass, field, fields
+
+from attention_backend import SparsityConfig, check_sparsity_p
+from attention_backend.config import SELECTIONS
+from attention_backend.errors import InvalidSparsityP
+from server.errors import InvalidServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Everything that this server adds to vLLM's options.
+
+    Attributes:
+        sparsity_p: for requests that leave it out; 1 is dense.
+        min_sparsity_p: smallest value that a request may ask for; 0 allows every value above 0.
+        max_sparsity_p: largest value that a request may ask for.
+        sparsity: how the engine chooses the kept tokens.
+
+    Raises:
+        InvalidServerSettings: a value is out of range.
+    """
+
+    sparsity_p: float = 1.0
+    min_sparsity_p: float = 0.0
+    max_sparsity_p: float = 1.0
+    sparsity: SparsityConfig = field(default_factory=SparsityConfig)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.min_sparsity_p <= self.max_sparsity_p <= 1.0 or self.max_sparsity_p == 0.0:
+            raise InvalidServerSettings(
+                f"--min-sparsity-p is {self.min_sparsity_p} and --max-sparsity-p is {self.max_sparsity_p}, but "
+                "0 <= minimum <= maximum <= 1 and maximum > 0 must hold. Choose such bounds."
+            )
+        try:
+            check_sparsity_p(self.sparsity_p, minimum=self.min_sparsity_p, maximum=self.max_sparsity_p)
+        except InvalidSparsityP:
+            raise InvalidServerSettings(
+                f"--sparsity-p is {self.sparsity_p}, but must be greater than 0, at most 1 and within the bounds "
+                f"{self.min_sparsity_p} to {self.max_sparsity_p}. Change it, --min-sparsity-p or --max-sparsity-p."
+            ) from None
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> "ServerSettings":
+        """Read the options that `add_arguments` declared.
+
+        Raises:
+            InvalidServerSettings, InvalidSparsityConfig: a value is out of range.
+        """
+        options = {option.name: getattr(args, option.name) for option in fields(SparsityConfig)}
+        return cls(
+            sparsity_p=args.sparsity_p,
+            min_sparsity_p=args.min_sparsity_p,
+            max_sparsity_p=args.max_sparsity_p,
+            sparsity=SparsityConfig(**options),
+        )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this server's options beside vLLM's."""
+    request, sparsity = ServerSettings(), SparsityConfig()
+    group = parser.add_argument_group("Winnow", "Top-p sparse attention and KV pruning.")
+    group.add_argument(
+        "--sparsity-p",
+        type=float,
+        default=request.sparsity_p,
+        help="Share of the attention mass to keep for requests that do not say; 1 is dense.",
+    )
+    group.add_argument(
+        "--min-sparsity-p",
+        type=float,
+        default=request.min_sparsity_p,
+        help="Smallest sparsity_p that a request may ask for; 0 allows every value above 0.",
+    )
+    group.add_argument(
+        "--max-sparsity-p",
+        type=float,
+        default=request.max_sparsity_p,
+        help="Largest sparsity_p that a request may ask for.",
+    )
+    group.add_argument(
+        "--selection",
+        choices=SELECTIONS,
+        default=sparsity.selection,
+        help="zipvl: selected queries attend selected keys; keys: every query is computed, keys and values are pruned.",
+    )
+    group.add_argument(
+        "--num-recent-probes",
+        type=int,
+        default=sparsity.num_recent_probes,
+        help="Most recent prompt rows that estimate importance.",
+    )
+    group.add_argument(
+        "--num-random-probes",
+        type=int,
+        default=sparsity.num_random_probes,
+        help="Seeded-random earlier prompt rows that estimate importance.",
+    )
+    group.add_argument(
+        "--exact",
+        action=argparse.BooleanOptionalAction,
+        default=sparsity.exact,
+        help="Estimate importance from every prompt row: slower, without sampling error.",
+    )
+    group.add_argument(
+        "--num-sink-tokens",
+        type=int,
+        default=sparsity.num_sink_tokens,
+        help="First prompt tokens that are always kept.",
+    )
+    group.add_argument(
+        "--num-recent-tokens",
+        type=int,
+        default=sparsity.num_recent_tokens,
+        help="Last prompt tokens that are always kept.",
+    )
