@@ -23,6 +23,7 @@ from .demo.tokenizer import build_tokenizer
 DEFAULT_OUT = Path(__file__).parents[1] / "server" / "assets" / "demo"
 METRICS_FILE = "metrics.json"
 HELD_OUT_SEED = 1000
+PROGRESS_SEED = 1001
 
 
 def train(out: Path, seed: int, num_steps: int, learning_rate: float, evaluate_every: int) -> dict:
@@ -44,10 +45,17 @@ def train(out: Path, seed: int, num_steps: int, learning_rate: float, evaluate_e
                 progress.set_postfix(answer=f"{losses['answer']:.3f}", cell=f"{losses['cell']:.3f}", refresh=False)
             if (step + 1) % evaluate_every == 0:
                 save_checkpoint(model, tokenizer, out)
-                progress.write(f"step {step + 1}: {_one_line(held_out_accuracy(model, tokenizer, HELD_OUT_SEED + 1, 16))}")
+                accuracy = held_out_accuracy(model, tokenizer, PROGRESS_SEED, questions_per_size=16)
+                progress.write(f"step {step + 1}: {_one_line(accuracy)}")
     train_time_s = time.monotonic() - started
     save_checkpoint(model, tokenizer, out)
-    return {"seed": seed, "num_steps": num_steps, "learning_rate": learning_rate, "train_time_s": round(train_time_s, 1)}
+    return {
+        "seed": seed,
+        "num_steps": num_steps,
+        "learning_rate": learning_rate,
+        "train_time_s": round(train_time_s, 1),
+        "torch_version": torch.__version__,
+    }
 
 
 def measure(checkpoint: Path, questions_per_size: int) -> dict:
@@ -82,7 +90,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000, help="training steps (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
-    parser.add_argument("--evaluate-every", type=int, default=500, help="steps between evaluations (default: %(default)s)")
+    parser.add_argument("--evaluate-every", type=int, default=500, help="steps between checks (default: %(default)s)")
     parser.add_argument("--evaluate-only", action="store_true", help="measure the checkpoint in --out again")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -92,7 +100,6 @@ def main() -> None:
         training = json.loads(metrics_path.read_text(encoding="utf-8"))["training"]
     else:
         training = train(args.out, args.seed, args.steps, args.learning_rate, args.evaluate_every)
-        training["torch_version"] = torch.__version__
     metrics = {"training": training, "held_out": measure(args.out, questions_per_size=160)}
     metrics_path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print(_one_line(metrics["held_out"]))

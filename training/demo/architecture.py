@@ -23,7 +23,8 @@ def build_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
     """The configuration for a tokenizer.
 
     `rope_theta` is 100, not 10**6: with heads of 32 the width section of M-RoPE would otherwise turn too slowly to tell
-    columns apart. `tokens_per_second` 1 and videos of 2 frames per second put successive temporal patches one position apart.
+    columns apart. `tokens_per_second` 1 and 2 frames per second put successive temporal patches one position
+    apart.
     """
     ids = tokenizer.convert_tokens_to_ids
     return Qwen2_5_VLConfig(

@@ -8,7 +8,7 @@ from .scenes import SceneSize
 from .streams import SIZES, TRAINING_STREAM, make_example
 
 WARMUP_SHARE = 0.15
-"""The first part of training, on at most `WARMUP_TOKENS` visual tokens: the model learns to look up before it scales."""
+"""The first part of training, on at most `WARMUP_TOKENS` visual tokens: learn to look up, then to scale."""
 WARMUP_TOKENS = 144
 
 TOKENS_PER_STEP = 1024

@@ -63,7 +63,7 @@ def visual_embeddings(model: Qwen2_5_VLForConditionalGeneration, pixel_values: t
 
 
 def answer_logits(model: Qwen2_5_VLForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits `[num_targets, vocab]` for the answers' tokens, and the visual embeddings `[num_visual_tokens, hidden]`."""
+    """Logits `[num_targets, vocab]` of the answers' tokens, and visual embeddings `[num_visual_tokens, hidden]`."""
     visual = visual_embeddings(model, batch.pixel_values, batch.grid)
     embeds = model.get_input_embeddings()(batch.input_ids)
     config = model.config

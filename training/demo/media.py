@@ -108,7 +108,9 @@ def pixel_patches(frames: np.ndarray, is_video: bool) -> torch.Tensor:
 def write_image(path: Path, frame: np.ndarray) -> None:
     """Write one RGB frame as PNG."""
     if not cv2.imwrite(str(path), frame[..., ::-1]):
-        raise OSError(f"path {path}: OpenCV could not write this PNG file; check that the folder exists and is writable.")
+        raise OSError(
+            f"path {path}: OpenCV could not write this PNG file; check that the folder exists and is writable."
+        )
 
 
 def write_video(path: Path, frames: np.ndarray) -> None:

@@ -32,7 +32,9 @@ class CellReader(torch.nn.Module):
         return total
 
 
-def training_loss(model: Qwen2_5_VLForConditionalGeneration, reader: CellReader, batch: Batch) -> dict[str, torch.Tensor]:
+def training_loss(
+    model: Qwen2_5_VLForConditionalGeneration, reader: CellReader, batch: Batch
+) -> dict[str, torch.Tensor]:
     """`total`, and its parts `answer` and `cell`, under bf16 autocast."""
     with torch.autocast("cpu", torch.bfloat16):
         logits, visual = answer_logits(model, batch)

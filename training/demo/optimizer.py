@@ -15,7 +15,9 @@ DECAY_SHARE = 0.6
 class DemoOptimizer:
     """Two optimisers that step together under one schedule."""
 
-    def __init__(self, named_parameters: Iterable[tuple[str, torch.nn.Parameter]], learning_rate: float, num_steps: int):
+    def __init__(
+        self, named_parameters: Iterable[tuple[str, torch.nn.Parameter]], learning_rate: float, num_steps: int
+    ):
         matrices, others = [], []
         for name, parameter in named_parameters:
             is_block_matrix = parameter.ndim == 2 and (".layers." in name or ".blocks." in name or ".merger." in name)

@@ -1,8 +1,8 @@
 """Batches for training: many questions about one scene share its visual tokens in one sequence.
 
-A sequence is [prefix with all media] [question 1, answer 1] [question 2, answer 2] ...; a block mask lets each question
-see the prefix and itself only, and all questions start at the same position, so each is exactly the prompt that the chat
-template makes of it.
+A sequence is [prefix with all media] [question 1, answer 1] [question 2, answer 2] ...; a block mask lets each
+question see the prefix and itself only, and all questions start at the same position, so each is exactly the prompt
+that the chat template makes of it.
 """
 
 from dataclasses import dataclass

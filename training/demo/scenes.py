@@ -93,7 +93,8 @@ def _still_things(rng, grid: int, picture: int, num_shapes: int, num_digits: int
     colors = _choose(rng, COLORS, num_shapes) + _choose(rng, COLORS, num_digits)
     cells = free[:num_shapes] + digit_cells
     return [
-        Thing(name, color, cell // grid, cell % grid, picture) for name, color, cell in zip(names, colors, cells, strict=True)
+        Thing(name, color, cell // grid, cell % grid, picture)
+        for name, color, cell in zip(names, colors, cells, strict=True)
     ]
 
 

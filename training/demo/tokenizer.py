@@ -1,6 +1,6 @@
 """A byte-level BPE tokenizer in Qwen's format, learned from the demo task's own sentences.
 
-All 256 bytes are in the vocabulary, so any UTF-8 text can be read and written and a grammar (JSON) can always be satisfied.
+All 256 bytes are in the vocabulary: any UTF-8 text can be read and written, and any grammar (JSON) can be satisfied.
 """
 
 import json
@@ -52,12 +52,15 @@ def _sentences() -> list[str]:
 def build_tokenizer() -> Qwen2Tokenizer:
     """Learn the merges and return a tokenizer with Qwen's special tokens and the demo chat template."""
     bpe = Tokenizer(BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     trainer = trainers.BpeTrainer(
-        vocab_size=BYTE_AND_MERGE_TOKENS, show_progress=False,
+        vocab_size=BYTE_AND_MERGE_TOKENS,
+        show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     bpe.train_from_iterator(_sentences(), trainer)
