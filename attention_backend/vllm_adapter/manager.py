@@ -84,9 +84,7 @@ class TopPKVCacheManager(KVCacheManager):
             if num_new_blocks * len(managers) > self.block_pool.get_num_free_blocks():
                 return None
             new_blocks = KVCacheBlocks(
-                tuple(
-                    manager.allocate_new_blocks(request.request_id, num_tokens, num_tokens) for manager in managers
-                )
+                tuple(manager.allocate_new_blocks(request.request_id, num_tokens, num_tokens) for manager in managers)
             )
         self.cache_blocks(request, min(num_tokens, request.num_tokens))
         return new_blocks

@@ -71,12 +71,8 @@ class TopPScheduler(AsyncScheduler):
 
     def _exceeds_encoder(self, request: Request) -> bool:
         """Whether the pictures of one prompt can never be encoded within one step."""
-        num_embeds = {
-            feature.identifier: feature.mm_position.get_num_embeds() for feature in request.mm_features
-        }
-        return sum(num_embeds.values()) > min(
-            self.max_num_encoder_input_tokens, self.encoder_cache_manager.cache_size
-        )
+        num_embeds = {feature.identifier: feature.mm_position.get_num_embeds() for feature in request.mm_features}
+        return sum(num_embeds.values()) > min(self.max_num_encoder_input_tokens, self.encoder_cache_manager.cache_size)
 
     def update_from_output(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput

@@ -49,9 +49,7 @@ def probe_positions(num_tokens: int, layer_index: int, config: SparsityConfig) -
     return torch.cat([earlier.sort().values, recent])
 
 
-def estimate_importance(
-    query: torch.Tensor, key: torch.Tensor, positions: torch.Tensor, scale: float
-) -> Importance:
+def estimate_importance(query: torch.Tensor, key: torch.Tensor, positions: torch.Tensor, scale: float) -> Importance:
     """Attention mass that every prompt token receives from the probes.
 
     Args:

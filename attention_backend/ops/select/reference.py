@@ -15,9 +15,7 @@ def forced_tokens(num_tokens: int, config: SparsityConfig, device: torch.device 
     return (position < config.num_sink_tokens) | (position >= num_tokens - config.num_recent_tokens)
 
 
-def select_tokens(
-    mass: torch.Tensor, score: torch.Tensor, sparsity_p: float, forced: torch.Tensor
-) -> torch.Tensor:
+def select_tokens(mass: torch.Tensor, score: torch.Tensor, sparsity_p: float, forced: torch.Tensor) -> torch.Tensor:
     """Choose the kept set T of one prompt in one layer.
 
     How many: k is the smallest number of columns whose sorted masses reach `sparsity_p` of the total;

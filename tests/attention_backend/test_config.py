@@ -1,0 +1,50 @@
+"""Options: defaults, round trip, refusals."""
+
+import pytest
+
+from attention_backend import SparsityConfig, UnsupportedConfiguration, engine_args
+from attention_backend.errors import InvalidSparsityConfig
+
+
+def test_round_trip_through_additional_config():
+    config = SparsityConfig(selection="keys", num_random_probes=7, exact=True, num_sink_tokens=2)
+    assert SparsityConfig.from_additional_config(config.to_additional_config()) == config
+    assert SparsityConfig.from_additional_config(None) == SparsityConfig()
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"selection": "top_k"}, "selection"),
+        ({"num_recent_probes": 0}, "num_recent_probes"),
+        ({"num_recent_tokens": 0}, "num_recent_tokens"),
+        ({"num_sink_tokens": -1}, "num_sink_tokens"),
+        ({"num_random_probes": 1.5}, "num_random_probes"),
+        ({"num_random_probes": True}, "num_random_probes"),
+        ({"exact": "yes"}, "exact"),
+        ({"probes": 3}, "probes"),
+    ],
+)
+def test_bad_options_are_named(options, field):
+    with pytest.raises(InvalidSparsityConfig, match=field):
+        SparsityConfig.from_additional_config({"winnow": options})
+
+
+def test_engine_args_complete_vllm_arguments():
+    arguments = engine_args(SparsityConfig(selection="keys"), model="m", additional_config={"other": 1})
+    assert arguments["enable_chunked_prefill"] is False
+    assert arguments["additional_config"]["other"] == 1
+    assert SparsityConfig.from_additional_config(arguments["additional_config"]).selection == "keys"
+
+
+def test_engine_args_keep_options_given_as_additional_config():
+    given = SparsityConfig(num_sink_tokens=4).to_additional_config()
+    assert SparsityConfig.from_additional_config(engine_args(additional_config=given)["additional_config"]) == (
+        SparsityConfig(num_sink_tokens=4)
+    )
+
+
+@pytest.mark.parametrize("argument", [{"enable_chunked_prefill": True}, {"worker_cls": "other"}])
+def test_engine_args_refuse_contradictions(argument):
+    with pytest.raises(UnsupportedConfiguration, match=next(iter(argument))):
+        engine_args(**argument)
