@@ -18,6 +18,7 @@ from .demo.curriculum import training_batch
 from .demo.evaluate import held_out_accuracy
 from .demo.objective import CellReader, training_loss
 from .demo.optimizer import DemoOptimizer
+from .demo.report import accuracy_line, accuracy_tables
 from .demo.tokenizer import build_tokenizer
 
 DEFAULT_OUT = Path(__file__).parents[1] / "server" / "assets" / "demo"
@@ -46,7 +47,7 @@ def train(out: Path, seed: int, num_steps: int, learning_rate: float, evaluate_e
             if (step + 1) % evaluate_every == 0:
                 save_checkpoint(model, tokenizer, out)
                 accuracy = held_out_accuracy(model, tokenizer, PROGRESS_SEED, questions_per_size=16)
-                progress.write(f"step {step + 1}: {_one_line(accuracy)}")
+                progress.write(f"step {step + 1}: {accuracy_line(accuracy)}")
     train_time_s = time.monotonic() - started
     save_checkpoint(model, tokenizer, out)
     return {
@@ -69,25 +70,12 @@ def measure(checkpoint: Path, questions_per_size: int) -> dict:
     }
 
 
-def _one_line(metrics: dict) -> str:
-    types = [
-        f"{media}/{name} {result['accuracy']:.2f}"
-        for media, results in metrics["types"].items()
-        for name, result in results.items()
-    ]
-    sizes = [f"{name} {result['accuracy']:.2f}" for name, result in metrics["sizes"].items()]
-    return (
-        f"image {metrics['image']['accuracy']:.3f}, video {metrics['video']['accuracy']:.3f}; "
-        f"{', '.join(types)}; {', '.join(sizes)}"
-    )
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m training.demo_model", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and training scenes (default: 0)")
-    parser.add_argument("--steps", type=int, default=6000, help="training steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=5000, help="training steps (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--evaluate-every", type=int, default=500, help="steps between checks (default: %(default)s)")
@@ -102,7 +90,7 @@ def main() -> None:
         training = train(args.out, args.seed, args.steps, args.learning_rate, args.evaluate_every)
     metrics = {"training": training, "held_out": measure(args.out, questions_per_size=160)}
     metrics_path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    print(_one_line(metrics["held_out"]))
+    print(accuracy_tables(metrics["held_out"]))
 
 
 if __name__ == "__main__":

@@ -58,4 +58,6 @@ def _as_tree(results: dict[tuple[str, ...], list[bool]]) -> dict[str, dict]:
         for name in path[:-1]:
             node = node.setdefault(name, {})
         node[path[-1]] = {"accuracy": round(sum(right) / len(right), 4), "num_questions": len(right)}
+    for size in SIZES:
+        tree["sizes"][size_name(size)]["num_visual_tokens"] = size.num_visual_tokens
     return tree

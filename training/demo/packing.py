@@ -6,6 +6,7 @@ that the chat template makes of it.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -48,10 +49,16 @@ def media_prompt(size: SceneSize) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
+def _encode(tokenizer: Qwen2Tokenizer, text: str) -> list[int]:
+    """Token ids of a text; the task has few different sentences, and asking the tokenizer again is slow."""
+    return tokenizer.encode(text)
+
+
 def _prefix(tokenizer: Qwen2Tokenizer, size: SceneSize, system: str | None) -> tuple[list[int], np.ndarray]:
     """Token ids `[prefix]` and M-RoPE positions `[3, prefix]` of everything before the question."""
     text = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-    ids = tokenizer.encode(text + "<|im_start|>user\n" + media_prompt(size))
+    ids = _encode(tokenizer, text + "<|im_start|>user\n" + media_prompt(size))
     pads = tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>"])
     positions, position, index = np.zeros((3, len(ids)), dtype=np.int64), 0, 0
     cells = np.indices((size.num_steps, size.grid, size.grid)).reshape(3, -1)
@@ -110,8 +117,8 @@ def _pack_row(tokenizer: Qwen2Tokenizer, example: Example, system: str | None):
     positions, blocks, answers = [prefix_positions], [0] * len(ids), []
     start = int(prefix_positions[0, -1]) + 1
     for block, question in enumerate(example.questions, start=1):
-        question_ids = tokenizer.encode(question.text + QUESTION_END)
-        answer_ids = tokenizer.encode(question.answer + ANSWER_END)
+        question_ids = _encode(tokenizer, question.text + QUESTION_END)
+        answer_ids = _encode(tokenizer, question.answer + ANSWER_END)
         answers.append((len(ids) + len(question_ids), answer_ids))
         new = question_ids + answer_ids
         ids = ids + new

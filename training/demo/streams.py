@@ -22,7 +22,7 @@ SIZES: dict[SceneSize, float] = {
     SceneSize("image", 16): 1.0,
     SceneSize("image", 24): 0.7,
     SceneSize("image", 32): 0.5,
-    SceneSize("images", 8, num_pictures=2): 0.8,
+    SceneSize("images", 8, num_pictures=2): 1.0,
     SceneSize("images", 8, num_pictures=3): 0.6,
     SceneSize("images", 8, num_pictures=4): 0.5,
     SceneSize("images", 12, num_pictures=3): 0.4,
