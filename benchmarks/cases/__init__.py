@@ -1,0 +1,1 @@
+"""One benchmark per file; `benchmarks/registry.py` lists them."""

@@ -1,0 +1,25 @@
+"""Generated tables in the README, between `<!-- benchmark: NAME -->` and `<!-- end: NAME -->`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def replace_section(path: Path, name: str, content: str) -> None:
+    """Put `content` between the markers of `name`.
+
+    Raises:
+        ValueError: the file lacks the markers.
+    """
+    start, end = f"<!-- benchmark: {name} -->", f"<!-- end: {name} -->"
+    text = path.read_text(encoding="utf-8")
+    head, found_start, rest = text.partition(start)
+    _, found_end, tail = rest.partition(end)
+    if not (found_start and found_end):
+        raise ValueError(f"{path.name} has no section {name!r}, but needs {start} and {end}. Add both lines.")
+    path.write_text(f"{head}{start}\n{content}\n{end}{tail}", encoding="utf-8")

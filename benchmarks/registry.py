@@ -1,0 +1,30 @@
+"""The benchmark cases by name."""
+
+import argparse
+from importlib import import_module
+from typing import Protocol
+
+from benchmarks.results import Result
+
+
+class Case(Protocol):
+    """What a module under `cases/` offers."""
+
+    SUMMARY: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the case's options."""
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Measure."""
+
+    def table(self, result: Result) -> str:
+        """The result as a Markdown table."""
+
+
+CASES = ("accuracy", "step_overhead")
+
+
+def load(name: str) -> Case:
+    """The module of a case; imported only when asked for, because some import vLLM."""
+    return import_module(f"benchmarks.cases.{name}")

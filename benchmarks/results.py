@@ -1,0 +1,68 @@
+"""One benchmark run as one JSON file."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+SCHEMA = "winnow.benchmark/1"
+RESULTS_DIR = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A benchmark run.
+
+    Attributes:
+        case: name of the case.
+        arguments: what the case was asked to do.
+        environment: from `benchmarks.environment.describe`.
+        units: unit of every figure in `summary` and `samples`, by name.
+        summary: the figures of the table, one row each.
+        samples: the single measurements behind them.
+    """
+
+    case: str
+    arguments: dict[str, Any]
+    environment: dict[str, Any]
+    units: dict[str, str]
+    summary: list[dict[str, Any]]
+    samples: list[dict[str, Any]]
+
+
+def write(result: Result, folder: Path) -> Path:
+    """Write `<case>-<time>.json`, one line per summary row and sample; returns the path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    path = folder / f"{result.case}-{time}.json"
+    path.write_text(_one_line_per_row({"schema": SCHEMA, "time": time, **asdict(result)}), encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> Result:
+    """Read a result back.
+
+    Raises:
+        ValueError: the file has another schema.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    schema = content.pop("schema", None)
+    if schema != SCHEMA:
+        raise ValueError(f"schema of {path.name} is {schema!r}, but must be {SCHEMA!r}. Run the benchmark again.")
+    content.pop("time")
+    return Result(**content)
+
+
+def _one_line_per_row(content: dict[str, Any]) -> str:
+    """Indented JSON, except that the rows of lists stay on one line each: small files and readable differences."""
+    rows: list[str] = []
+
+    def mark(row: Any) -> str:
+        rows.append(json.dumps(row))
+        return f"@row{len(rows) - 1}@"
+
+    marked = {key: [mark(row) for row in value] if isinstance(value, list) else value for key, value in content.items()}
+    text = json.dumps(marked, indent=2)
+    return re.sub(r'"@row(\d+)@"', lambda match: rows[int(match[1])], text) + "\n"

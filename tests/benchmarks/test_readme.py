@@ -1,0 +1,26 @@
+"""Generated sections of the README."""
+
+import pytest
+
+from benchmarks.readme import markdown_table, replace_section
+
+
+def test_table_by_hand():
+    assert markdown_table(["p", "ratio"], [["1", "1.000"]]) == "| p | ratio |\n| --- | --- |\n| 1 | 1.000 |"
+
+
+def test_only_the_section_changes(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- benchmark: a -->\nold\n<!-- end: a -->\nafter\n")
+    replace_section(path, "a", "new")
+    assert path.read_text() == "before\n<!-- benchmark: a -->\nnew\n<!-- end: a -->\nafter\n"
+    replace_section(path, "a", "newer")
+    assert path.read_text() == "before\n<!-- benchmark: a -->\nnewer\n<!-- end: a -->\nafter\n"
+
+
+def test_missing_marker_is_refused_and_nothing_is_written(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("<!-- benchmark: a -->\nno end\n")
+    with pytest.raises(ValueError, match="has no section 'a'"):
+        replace_section(path, "a", "new")
+    assert path.read_text() == "<!-- benchmark: a -->\nno end\n"
