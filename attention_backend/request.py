@@ -1,6 +1,5 @@
 """What one request asks for (`sparsity_p`) and what it is told afterwards (`SparsityReport`)."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,7 +31,8 @@ def check_sparsity_p(value: Any, *, minimum: float = 0.0, maximum: float = 1.0) 
         raise InvalidSparsityP(
             f"sparsity_p is {value!r}, but must be a number in (0, 1]. Send a number such as 0.975, or 1 for dense."
         )
-    if not math.isfinite(value) or not 0.0 < value <= 1.0:
+    # Also false for NaN; and no conversion to float, which whole numbers beyond its range do not survive.
+    if not 0 < value <= 1:
         raise InvalidSparsityP(
             f"sparsity_p is {value}, but must be greater than 0 and at most 1. "
             "Send a number such as 0.975, or 1 for dense."
