@@ -31,7 +31,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ServerSettings]:
     args = parser.parse_args(argv)
     args.model = args.model_tag or args.model
     if demo.is_demo(args.model):
-        args = demo.parse_for_demo(parser, argv)
+        demo.set_environment()
+        args = parser.parse_args([*demo.OPTIONS, *argv])
+        args.model = str(demo.CHECKPOINT)
     _refuse_other_launchers(args)
     settings = ServerSettings.from_args(args)
     _complete_engine_args(args, parser, settings)
