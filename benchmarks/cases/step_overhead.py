@@ -1,7 +1,7 @@
 """What one scheduler step costs with a KV cache group per layer, against vLLM's own scheduler with one group.
 
-Real scheduler objects, no model: the model's output is made up, so nothing but `schedule()` and `update_from_output()` of
-steady decoding is timed. All variants run in one process, in turns.
+Real scheduler objects, no model: the model's output is made up, so nothing but `schedule()` and
+`update_from_output()` of steady decoding is timed. All variants run in one process, in turns.
 """
 
 import argparse

@@ -11,7 +11,7 @@ from benchmarks.cases import step_overhead
 def result():
     parser = ArgumentParser()
     step_overhead.add_arguments(parser)
-    argv = "--num-layers 4 --num-requests 6 --prompt-tokens 160 --steps 40 --rounds 1".split()
+    argv = ["--num-layers", "4", "--num-requests", "6", "--prompt-tokens", "160", "--steps", "40", "--rounds", "1"]
     return step_overhead.run(parser.parse_args(argv))
 
 
