@@ -42,7 +42,7 @@ class TopPWorker(PlatformWorker):
         for builder in builders:
             if not isinstance(builder, TopPCPUMetadataBuilder):
                 raise UnsupportedConfiguration(
-                    f"A layer uses {type(builder).__name__}, but token pruning needs {TopPCPUMetadataBuilder.__name__}. "
+                    f"A layer uses {type(builder).__name__}, but token pruning needs TopPCPUMetadataBuilder. "
                     "Let vLLM load the plugin `winnow` (see VLLM_PLUGINS) and choose no other attention backend."
                 )
             if builder.block_size != self.cache_config.block_size:

@@ -24,7 +24,7 @@ def test_everything_else_is_refused_with_rule_and_remedy(value):
 def test_operator_bounds():
     assert check_sparsity_p(0.9, minimum=0.9, maximum=0.95) == 0.9
     for value in (0.89, 0.96):
-        with pytest.raises(InvalidSparsityP, match="allows 0.9 to 0.95"):
+        with pytest.raises(InvalidSparsityP, match=r"allows 0\.9 to 0\.95"):
             check_sparsity_p(value, minimum=0.9, maximum=0.95)
 
 

@@ -1,15 +1,11 @@
 """Engines are expensive: one of each kind for the whole run."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from attention_backend import SparsityConfig
-from tests.integration.harness import Engine
+from tests.integration.harness import Engine, run_script
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +26,9 @@ def small_engine():
 
 
 @pytest.fixture(scope="session")
-def stock_outputs():
+def stock_outputs(tmp_path_factory):
     """What stock vLLM answers: stock backend, stock scheduler, no plugin, a process of its own."""
-    script = Path(__file__).with_name("stock_vllm.py")
-    environment = os.environ | {"VLLM_PLUGINS": ""}
-    result = subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    out = tmp_path_factory.mktemp("stock") / "answers.json"
+    result = run_script("stock_vllm.py", str(out), VLLM_PLUGINS="")
     assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    return json.loads(out.read_text())

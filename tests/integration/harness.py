@@ -1,6 +1,8 @@
 """Drive a real vLLM engine step by step inside the test process, and look at its blocks between steps."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -172,3 +174,15 @@ def check_blocks(engine: Engine) -> None:
     assert shared == 0 or pool.enable_caching, "a block has two owners"
     # Block 0 is the null block.
     assert len(set(owned)) + pool.get_num_free_blocks() == pool.num_gpu_blocks - 1, "a block is lost"
+
+
+def run_script(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of this folder in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(name)), *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

@@ -1,4 +1,4 @@
-"""Print, as one JSON line, what stock vLLM answers to every prompt of the harness, alone and in one batch."""
+"""Write what stock vLLM answers to every prompt of the harness, alone and in one batch: `stock_vllm.py OUT.json`."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ def main() -> None:
 
     alone = {name: answer([prompt])[0] for name, prompt in PROMPTS.items()}
     batch = dict(zip(PROMPTS, answer(list(PROMPTS.values())), strict=True))
-    print(json.dumps({"alone": alone, "batch": batch}))
+    Path(sys.argv[1]).write_text(json.dumps({"alone": alone, "batch": batch}))
 
 
 if __name__ == "__main__":

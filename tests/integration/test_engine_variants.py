@@ -1,0 +1,89 @@
+"""Selection does not depend on block size, number of ranks or process layout; a wrong start is refused."""
+
+import json
+
+import pytest
+
+from attention_backend import SparsityConfig
+from tests.integration.harness import PROMPTS, Ask, Engine, check_blocks, report_of, run_script, tokens_of
+
+
+def check_same_answer(output, token_ids, kept, logprobs):
+    assert tokens_of(output) == token_ids
+    assert report_of(output).kept_tokens_per_layer == kept
+    own = [next(iter(step.values())).logprob for step in output.outputs[0].logprobs]
+    assert own == pytest.approx(logprobs, abs=1e-3)
+
+
+def test_tensor_parallel_ranks_select_the_same(zipvl_engine, tmp_path):
+    """Two ranks hold one KV head each; the engine core and the workers are processes of their own."""
+    out, options = tmp_path / "answers.json", json.dumps({"tensor_parallel_size": 2})
+    result = run_script("pruned_vllm.py", str(out), options, VLLM_ENABLE_V1_MULTIPROCESSING="1")
+    assert result.returncode == 0, result.stderr[-3000:]
+    printed = json.loads(out.read_text())
+    assert [status["num_layers"] for status in printed["status"]] == [4, 4]
+    for name, answer in printed["answers"].items():
+        check_same_answer(zipvl_engine.solo(Ask(PROMPTS[name], 0.8)), **answer)
+
+
+def test_block_size_changes_nothing_but_rounding(zipvl_engine):
+    coarse = Engine(SparsityConfig(), enable_prefix_caching=False, block_size=64)
+    for prompt in PROMPTS.values():
+        output, reference = coarse.solo(Ask(prompt, 0.7)), zipvl_engine.solo(Ask(prompt, 0.7))
+        report, expected = report_of(output), report_of(reference)
+        logprobs = [next(iter(step.values())).logprob for step in reference.outputs[0].logprobs]
+        check_same_answer(output, tokens_of(reference), expected.kept_tokens_per_layer, logprobs)
+        assert report.token_ratio == expected.token_ratio
+        assert report.kv_ratio >= expected.kv_ratio
+
+
+def test_prefix_cache_serves_dense_requests_and_never_holds_sparse_ones():
+    engine = Engine(SparsityConfig(), enable_prefix_caching=True)
+    prompt = PROMPTS["one-image"]
+    assert engine.solo(Ask(prompt, 0.6)).num_cached_tokens == 0
+    assert engine.solo(Ask(prompt, 0.6)).num_cached_tokens == 0
+    # Neither did they leave anything behind for a dense request.
+    first = engine.solo(Ask(prompt))
+    assert first.num_cached_tokens == 0
+    second = engine.solo(Ask(prompt))
+    assert second.num_cached_tokens > 0
+    assert tokens_of(second) == tokens_of(first)
+    # A sparse request does not read what the dense one cached: its selection needs every row.
+    sparse = engine.solo(Ask(prompt, 0.6))
+    assert sparse.num_cached_tokens == 0
+    assert report_of(sparse).freed_blocks > 0
+    check_blocks(engine)
+
+
+def test_sparse_prompt_waits_for_the_encoder_instead_of_being_cut(small_engine, monkeypatch):
+    """Room for one picture a step: the second request must start a step later, whole."""
+    prompts = [PROMPTS["long"], PROMPTS["one-image"]]
+    alone = [small_engine.solo(Ask(prompt, 0.6)) for prompt in prompts]
+    small_engine.scheduler.encoder_cache_manager.reset()
+    monkeypatch.setattr(small_engine.scheduler, "max_num_encoder_input_tokens", 300)
+    started = []
+
+    def watch(engine, step):
+        started.append(len(engine.scheduler.running))
+
+    together = small_engine.run([Ask(prompt, 0.6) for prompt in prompts], after_step=watch)
+    assert started[:2] == [1, 2]
+    assert [tokens_of(output) for output in together] == [tokens_of(output) for output in alone]
+    assert [report_of(output) for output in together] == [report_of(output) for output in alone]
+
+
+def test_sparse_prompt_that_the_encoder_can_never_take_ends_with_an_error(small_engine, monkeypatch):
+    small_engine.scheduler.encoder_cache_manager.reset()
+    monkeypatch.setattr(small_engine.scheduler, "max_num_encoder_input_tokens", 200)
+    output, other = small_engine.run([Ask(PROMPTS["long"], 0.6), Ask(PROMPTS["one-image"], 0.6, start_step=3)])
+    assert output.outputs[0].finish_reason == "error"
+    assert len(tokens_of(other)) == 12, "the engine goes on"
+    check_blocks(small_engine)
+
+
+def test_engine_without_the_plugin_is_refused(tmp_path):
+    """vLLM swallows plugin errors; nothing may run dense in silence."""
+    result = run_script("pruned_vllm.py", str(tmp_path / "answers.json"), "{}", VLLM_PLUGINS="")
+    assert result.returncode != 0
+    assert "VLLM_PLUGINS" in result.stderr
+    assert "UnsupportedConfiguration" in result.stderr
