@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers.utils.logging import disable_progress_bar
 
 from .demo.architecture import build_model, save_checkpoint
 from .demo.curriculum import training_batch
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--evaluate-only", action="store_true", help="measure the checkpoint in --out again")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    disable_progress_bar()  # transformers' own bars would tear ours
     args.out.mkdir(parents=True, exist_ok=True)
     metrics_path = args.out / METRICS_FILE
     if args.evaluate_only:

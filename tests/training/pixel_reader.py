@@ -60,9 +60,9 @@ def answer_from_seen(seen: list[tuple[int, int, int, str, str]], question: str) 
     if match := re.fullmatch(r"Which picture shows the (\w+)\?", question):
         return _only(str(frame + 1) for frame, _, _, name, _ in shapes if name == match[1])
     if match := re.fullmatch(r"What is the value of the (\w+) bar\?", question):
-        return str(sum(color == match[1] for *_, color in seen))
+        return str(sum(name.startswith("bar") and color == match[1] for *_, name, color in seen))
     if question == "Which bar is the tallest?":
-        return min(seen, key=lambda thing: thing[1])[4]
+        return min((thing for thing in seen if thing[3] == "bar top"), key=lambda thing: thing[1])[4]
     by_column = [name for _, _, _, name, _ in sorted(digits, key=lambda thing: thing[2])]
     by_time = list(dict.fromkeys(name for _, _, _, name, _ in digits))
     names = {

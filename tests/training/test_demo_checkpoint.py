@@ -1,6 +1,7 @@
 """The bundled checkpoint answers held-out questions, asked as files through the real processor and `generate`."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
 from training.demo.geometry import FRAMES_PER_SECOND
 from training.demo.questions import TYPES_BY_KIND
+from training.demo.report import accuracy_tables
 from training.demo.streams import SIZES, held_out_example
 from training.demo.tokenizer import build_tokenizer
 from training.demo_model import DEFAULT_OUT, METRICS_FILE, measure
@@ -78,6 +80,11 @@ def test_the_metrics_reach_the_target_and_name_every_type_and_size(metrics):
         assert set(types) == {question_type for kind in kinds for question_type in TYPES_BY_KIND[kind]}
         assert sum(entry["num_questions"] for entry in types.values()) == held_out[media]["num_questions"]
         assert held_out[media]["accuracy"] >= TARGET_ACCURACY
+
+
+def test_the_documentation_shows_these_metrics(metrics):
+    document = (Path(__file__).parents[2] / "docs" / "demo-model.md").read_text(encoding="utf-8")
+    assert accuracy_tables(metrics["held_out"]) in document
 
 
 def test_the_bundle_is_what_the_code_makes(processor):

@@ -7,9 +7,12 @@ from .packing import Batch, pack
 from .scenes import SceneSize
 from .streams import SIZES, TRAINING_STREAM, make_example
 
-WARMUP_SHARE = 0.15
+WARMUP_SHARE = 0.4
 """The first part of training, on at most `WARMUP_TOKENS` visual tokens: learn to look up, then to scale."""
-WARMUP_TOKENS = 144
+WARMUP_TOKENS = 256
+
+EMPHASIS = {"exist": 3, "read_digits": 2, "follow_digits": 2, "which_picture": 2}
+"""Types that take longest to learn are asked more often."""
 
 TOKENS_PER_STEP = 1024
 QUESTIONS_PER_STEP = 128
@@ -36,7 +39,9 @@ def training_batch(tokenizer: Qwen2Tokenizer, seed: int, step: int, num_steps: i
     size = list(shares)[int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))]
     num_scenes, num_questions = scenes_per_step(size)
     first = step * 16
-    examples = [make_example(seed, TRAINING_STREAM, first + n, size, num_questions) for n in range(num_scenes)]
+    examples = [
+        make_example(seed, TRAINING_STREAM, first + n, size, num_questions, EMPHASIS) for n in range(num_scenes)
+    ]
     systems = [
         SYSTEM_PROMPTS[int(rng.integers(len(SYSTEM_PROMPTS)))] if rng.random() < SYSTEM_PROMPT_SHARE else None
         for _ in examples

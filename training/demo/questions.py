@@ -1,6 +1,7 @@
 """Questions that a scene answers: every question type of `words.QUESTIONS`, with its one right answer."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ TYPES_BY_KIND: dict[str, tuple[str, ...]] = {
     "image": (
         "shape_color", "digit_color", "color_shape", "color_digit", "exist", "first_digit", "last_digit", "read_digits",
     ),
-    "images": ("picture_color", "which_picture", "exist", "shape_color"),
+    "images": ("picture_color", "which_picture", "shape_color"),
     "chart": ("bar_value", "tallest_bar"),
     "video": (
         "shape_color", "digit_color", "color_shape", "color_digit", "exist",
@@ -37,7 +38,7 @@ def _ask(question_type: str, answer: str, **words: object) -> Question:
 
 
 def _exist(rng: np.random.Generator, scene: Scene) -> list[Question]:
-    """As many yes as no; most of the no ask for a shape that is there in a colour that is there, but not together."""
+    """As many yes as no; half of the no ask for a shape that is there in a colour that is there, but not together."""
     present = {(thing.color, thing.name) for thing in scene.shapes}
     colors = sorted({color for color, _ in present})
     shapes = sorted({shape for _, shape in present})
@@ -46,7 +47,7 @@ def _exist(rng: np.random.Generator, scene: Scene) -> list[Question]:
     questions = []
     for color, shape in sorted(present):
         questions.append(_ask("exist", "yes", color=color, shape=shape))
-        pool = mixed if mixed and rng.integers(4) else foreign
+        pool = mixed if mixed and rng.integers(2) else foreign
         color, shape = pool[int(rng.integers(len(pool)))]
         questions.append(_ask("exist", "no", color=color, shape=shape))
     return questions
@@ -84,9 +85,9 @@ def _about_digits(scene: Scene) -> list[Question]:
 
 
 def _about_bars(scene: Scene) -> list[Question]:
-    tallest = max(scene.things, key=lambda bar: bar.height)
+    tallest = max(scene.bars, key=lambda bar: bar.height)
     return [
-        *[_ask("bar_value", str(bar.height), color=bar.color) for bar in scene.things],
+        *[_ask("bar_value", str(bar.height), color=bar.color) for bar in scene.bars],
         _ask("tallest_bar", tallest.color),
     ]
 
@@ -96,21 +97,33 @@ def all_questions(rng: np.random.Generator, scene: Scene) -> dict[str, list[Ques
     if scene.size.kind == "chart":
         found = _about_bars(scene)
     else:
-        found = _about_shapes(scene) + _exist(rng, scene)
+        found = _about_shapes(scene)
         if scene.size.kind != "images":
-            found += _about_digits(scene)
+            found += _exist(rng, scene) + _about_digits(scene)
             found += _about_colors(scene.shapes, "color_shape") + _about_colors(scene.digits, "color_digit")
     types = TYPES_BY_KIND[scene.size.kind]
     by_type = {question_type: [q for q in found if q.type == question_type] for question_type in types}
     return {question_type: questions for question_type, questions in by_type.items() if questions}
 
 
-def choose_questions(rng: np.random.Generator, scene: Scene, count: int) -> list[Question]:
-    """`count` questions with the types taken in turn, so that each type is asked about equally often."""
+def choose_questions(
+    rng: np.random.Generator, scene: Scene, count: int, emphasis: Mapping[str, int] | None = None
+) -> list[Question]:
+    """`count` questions with the types taken in turn, so that each type is asked equally often.
+
+    Args:
+        rng: Chooses the order.
+        scene: What is asked about.
+        count: Number of questions.
+        emphasis: Types that come more than once in each turn, with how often.
+    """
     pools = {kind: [pool[i] for i in rng.permutation(len(pool))] for kind, pool in all_questions(rng, scene).items()}
-    types = [list(pools)[index] for index in rng.permutation(len(pools))]
+    turns = [name for name in pools for _ in range((emphasis or {}).get(name, 1))]
+    types = [turns[index] for index in rng.permutation(len(turns))]
+    asked: Counter[str] = Counter()
     chosen: list[Question] = []
     for turn in range(count):
-        pool = pools[types[turn % len(types)]]
-        chosen.append(pool[(turn // len(types)) % len(pool)])
+        name = types[turn % len(types)]
+        chosen.append(pools[name][asked[name] % len(pools[name])])
+        asked[name] += 1
     return chosen

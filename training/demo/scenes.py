@@ -50,6 +50,11 @@ class Scene:
         return [thing for thing in self.things if thing.name in SHAPES]
 
     @property
+    def bars(self) -> list[Thing]:
+        """The things that are bars of a chart."""
+        return [thing for thing in self.things if thing.name == "bar"]
+
+    @property
     def digits(self) -> list[Thing]:
         """The things that are digits, from left to right; in a video in the order they appear."""
         found = [thing for thing in self.things if thing.name in DIGITS]
@@ -118,12 +123,13 @@ def _moving_things(rng: np.random.Generator, size: SceneSize) -> list[Thing]:
 
 
 def _bars(rng: np.random.Generator, grid: int) -> list[Thing]:
-    """Bars of different colours and heights on the lowest row; one cell of height is a value of one."""
+    """Bars of different colours and heights, each with its value (its height in cells) in its own colour above it."""
     num_bars = int(rng.integers(3, 6))
     heights = rng.permutation(np.arange(1, min(grid - 1, 9) + 1))[:num_bars]
     columns = _choose(rng, range(grid), num_bars)
     colors = _choose(rng, COLORS, num_bars)
-    return [
-        Thing("bar", color, grid - 1, column, height=int(height))
-        for color, column, height in zip(colors, columns, heights, strict=True)
-    ]
+    things = []
+    for color, column, height in zip(colors, columns, heights.tolist(), strict=True):
+        things.append(Thing("bar", color, grid - 1, column, height=height))
+        things.append(Thing(str(height), color, grid - 1 - height, column))
+    return things

@@ -5,6 +5,7 @@ nor on threads, nor on earlier draws. Training and held-out scenes are two strea
 spawn tree, which are disjoint for every pair of seeds.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,12 +53,14 @@ def scene_generator(seed: int, stream: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream, index))))
 
 
-def make_example(seed: int, stream: int, index: int, size: SceneSize, num_questions: int) -> Example:
-    """Draw scene `index` of a stream, at a given size."""
+def make_example(
+    seed: int, stream: int, index: int, size: SceneSize, num_questions: int, emphasis: Mapping[str, int] | None = None
+) -> Example:
+    """Draw scene `index` of a stream, at a given size; `emphasis` as in `choose_questions`."""
     rng = scene_generator(seed, stream, index)
     scene = draw_scene(rng, size)
     frames = render(rng, scene)
-    return Example(scene, frames, choose_questions(rng, scene, num_questions))
+    return Example(scene, frames, choose_questions(rng, scene, num_questions, emphasis))
 
 
 def held_out_example(seed: int, index: int) -> Example:
