@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from vllm.logger import init_logger
 from vllm.utils.math_utils import cdiv
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -11,10 +12,14 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
 from attention_backend.config import SparsityConfig
+from attention_backend.errors import InvalidSparsityP
 from attention_backend.request import REPORT, SparsityReport, sparsity_p_of, token_ratio
 from attention_backend.vllm_adapter.feedback import feedback_of
 from attention_backend.vllm_adapter.manager import TopPKVCacheManager, TopPManager
 from attention_backend.vllm_adapter.startup_checks import check_managers, check_vllm_config
+
+# A name below vLLM's, so that its handlers print it.
+logger = init_logger("vllm.winnow.scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +42,38 @@ class TopPScheduler(AsyncScheduler):
         self.kv_cache_manager = TopPKVCacheManager.take_over(self.kv_cache_manager)
         self._selection = SparsityConfig.from_additional_config(self.vllm_config.additional_config).selection
         self._pruned: dict[str, _Pruned] = {}
+        self._refused: set[str] = set()
         self._feedback_dropped = 0
 
     def add_request(self, request: Request) -> None:
-        if sparsity_p_of(request.sampling_params) < 1.0:
-            # A cached prefix would leave the selection without the rows that it looks at.
-            request.skip_reading_prefix_cache = True
+        """Take in a request; one that cannot be pruned as it asks ends with finish reason `error`.
+
+        Servers refuse such requests before they come here. What a user of plain vLLM sends must not end the engine.
+        """
+        try:
+            if sparsity_p_of(request.sampling_params) < 1.0:
+                if request.resumable:
+                    raise InvalidSparsityP(
+                        "sparsity_p is below 1 and the prompt comes in pieces, but selection needs "
+                        "the whole prompt. Send sparsity_p = 1, or the prompt as a whole."
+                    )
+                # A cached prefix would leave the selection without the rows that it looks at.
+                request.skip_reading_prefix_cache = True
+        except InvalidSparsityP as error:
+            logger.error("Request %s ends with an error: %s", request.request_id, error)
+            request.sampling_params.extra_args = None
+            self._refused.add(request.request_id)
         super().add_request(request)
+
+    def _handle_blocked_waiting_request(self, request: Request) -> bool:
+        if request.request_id in self._refused:
+            self._end_with_error(request)
+            return False
+        return super()._handle_blocked_waiting_request(request)
+
+    def _end_with_error(self, request: Request) -> None:
+        """vLLM finishes these requests at the end of the step and answers their clients."""
+        self.encoder_cache_mismatch_reqs.add(request.request_id)
 
     def _try_schedule_encoder_inputs(
         self,
@@ -65,8 +95,12 @@ class TopPScheduler(AsyncScheduler):
             return planned
         self.encoder_cache_manager.free(request)
         if self._exceeds_encoder(request):
-            # vLLM finishes these requests with an error at the end of the step.
-            self.encoder_cache_mismatch_reqs.add(request.request_id)
+            logger.error(
+                "Request %s ends with an error: its pictures exceed what the encoder may take in one step, which "
+                "sparsity_p < 1 needs. Raise --max-num-batched-tokens, or send sparsity_p = 1.",
+                request.request_id,
+            )
+            self._end_with_error(request)
         return [], 0, encoder_compute_budget, [], []
 
     def _exceeds_encoder(self, request: Request) -> bool:
@@ -135,4 +169,5 @@ class TopPScheduler(AsyncScheduler):
         _, ec_transfer_params = super()._free_request(request, delay_free_blocks)
         report = self._report(request)
         self._pruned.pop(request.request_id, None)
+        self._refused.discard(request.request_id)
         return report, ec_transfer_params

@@ -19,7 +19,13 @@ SUPPORTED_VLLM = "0.32.0"
 
 # Private hooks of vLLM that this package overrides or calls, by owner.
 HOOKS: dict[type, tuple[str, ...]] = {
-    AsyncScheduler: ("_try_schedule_encoder_inputs", "_free_request", "update_from_output", "add_request"),
+    AsyncScheduler: (
+        "_try_schedule_encoder_inputs",
+        "_handle_blocked_waiting_request",
+        "_free_request",
+        "update_from_output",
+        "add_request",
+    ),
     KVCacheManager: ("allocate_slots", "cache_blocks"),
     SingleTypeKVCacheManager: ("_remove_blocks_in_range", "cache_blocks", "allocate_new_blocks"),
     Worker: ("execute_model", "sample_tokens", "get_kv_cache_spec", "initialize_from_config"),

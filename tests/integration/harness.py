@@ -95,8 +95,9 @@ class Ask:
         fields = {"max_tokens": 12, "temperature": 2.0, "seed": 7, "ignore_eos": True, "logprobs": 0} | self.params
         # A trained model would fill the rest with end tokens, which compare too easily.
         fields.setdefault("min_tokens", 0 if "stop" in fields else fields["max_tokens"])
-        extra_args = {"sparsity_p": self.sparsity_p} if self.sparsity_p < 1 else None
-        return SamplingParams(**fields, extra_args=extra_args)
+        if self.sparsity_p < 1:
+            fields["extra_args"] = {"sparsity_p": self.sparsity_p}
+        return SamplingParams(**fields)
 
 
 class Engine:

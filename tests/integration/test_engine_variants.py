@@ -87,3 +87,15 @@ def test_engine_without_the_plugin_is_refused(tmp_path):
     assert result.returncode != 0
     assert "VLLM_PLUGINS" in result.stderr
     assert "UnsupportedConfiguration" in result.stderr
+
+
+@pytest.mark.parametrize("bad", [0, 1.5, "0.9", True, float("nan")])
+def test_bad_value_through_plain_vllm_ends_with_an_error_and_the_engine_goes_on(zipvl_engine, bad):
+    """The server refuses these with HTTP 400; here nobody checked before."""
+    broken = Ask(PROMPTS["text"], params={"extra_args": {"sparsity_p": bad}})
+    output, other = zipvl_engine.run([broken, Ask(PROMPTS["text"], 0.8)])
+    assert output.outputs[0].finish_reason == "error"
+    assert tokens_of(output) == []
+    assert len(tokens_of(other)) == 12
+    check_blocks(zipvl_engine)
+    assert not zipvl_engine.scheduler._refused
