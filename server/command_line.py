@@ -68,9 +68,7 @@ def _refuse_other_launchers(args: argparse.Namespace) -> None:
             )
 
 
-def _complete_engine_args(
-    args: argparse.Namespace, parser: argparse.ArgumentParser, settings: ServerSettings
-) -> None:
+def _complete_engine_args(args: argparse.Namespace, parser: argparse.ArgumentParser, settings: ServerSettings) -> None:
     """Write what the backend needs into vLLM's arguments.
 
     Raises:

@@ -1,0 +1,102 @@
+"""Options: vLLM's pass through, ours are read, contradictions stop the start with one sentence."""
+
+import subprocess
+import sys
+
+import pytest
+
+from attention_backend import UnsupportedConfiguration
+from server import demo
+from server.__main__ import EXIT_UNSUPPORTED, main
+from server.command_line import parse
+from tests.server.harness import free_port
+
+
+def test_vllm_options_pass_through_and_ours_are_read():
+    command = """
+        --model some/model --port 9000 --max-model-len 512 --tensor-parallel-size 2 --sparsity-p 0.9
+        --min-sparsity-p 0.5 --max-sparsity-p 0.95 --selection keys --num-random-probes 8 --exact
+    """
+    args, settings = parse(command.split())
+    assert (args.model, args.port, args.max_model_len, args.tensor_parallel_size) == ("some/model", 9000, 512, 2)
+    assert (settings.sparsity_p, settings.min_sparsity_p, settings.max_sparsity_p) == (0.9, 0.5, 0.95)
+    assert (settings.sparsity.selection, settings.sparsity.num_random_probes, settings.sparsity.exact) == (
+        "keys", 8, True,
+    )  # fmt: skip
+
+
+def test_the_engine_gets_what_pruning_needs():
+    args, _ = parse(["--model", "some/model", "--selection", "keys", "--additional-config", '{"mine": 1}'])
+    assert args.worker_cls == "attention_backend.vllm_adapter.worker.TopPWorker"
+    assert args.scheduler_cls == "attention_backend.vllm_adapter.scheduler.TopPScheduler"
+    assert args.enable_chunked_prefill is False
+    assert args.additional_config["winnow"]["selection"] == "keys"
+    assert args.additional_config["mine"] == 1
+
+
+def test_default_host_is_this_machine_only():
+    assert parse(["--model", "some/model"])[0].host == "127.0.0.1"
+    assert parse(["--model", "some/model", "--host", "0.0.0.0"])[0].host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("arguments", [["--model", "demo"], ["demo"]], ids=["option", "positional"])
+def test_demo_resolves_to_the_bundled_checkpoint(arguments):
+    args, _ = parse(arguments)
+    assert args.model == str(demo.CHECKPOINT)
+    assert args.served_model_name == ["demo"]
+    assert (args.dtype, args.max_model_len) == ("float32", 4096)
+
+
+def test_explicit_options_win_over_the_demo_ones():
+    args, _ = parse(["--model", "demo", "--dtype", "bfloat16", "--max-model-len", "1024", "--no-enforce-eager"])
+    assert (args.dtype, args.max_model_len, args.enforce_eager) == ("bfloat16", 1024, False)
+
+
+def test_a_folder_named_demo_comes_before_the_bundled_model(tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert parse(["--model", "demo"])[0].model == "demo"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--enable-chunked-prefill"], "enable_chunked_prefill is True"),
+        (["--worker-cls", "some.Worker"], "worker_cls is 'some.Worker'"),
+        (["--scheduler-cls", "some.Scheduler"], "scheduler_cls is 'some.Scheduler'"),
+        (["--headless"], "--headless is True"),
+        (["--grpc"], "--grpc is True"),
+        (["--api-server-count", "2"], "--api-server-count is 2"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_contradicting_options_are_refused(arguments, sentence):
+    with pytest.raises(UnsupportedConfiguration, match=sentence):
+        parse(["--model", "some/model", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--pipeline-parallel-size", "2"], "pipeline_parallel_size is 2"),
+        (["--disable-hybrid-kv-cache-manager"], "hybrid KV cache manager is disabled"),
+        (["--max-num-batched-tokens", "512"], "max_num_batched_tokens (512) is smaller than max_model_len"),
+        (["--enable-chunked-prefill"], "Leave enable_chunked_prefill out"),
+        (["--sparsity-p", "2"], "--sparsity-p is 2.0"),
+        (["--num-recent-probes", "0"], "num_recent_probes is 0"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_start_up_stops_with_one_sentence(arguments, sentence, capfd):
+    assert main(["--model", "demo", "--port", str(free_port()), *arguments]) == EXIT_UNSUPPORTED
+    last_line = capfd.readouterr().err.splitlines()[-1]
+    assert last_line.startswith("Winnow cannot start: ")
+    assert sentence in last_line
+
+
+def test_a_terminal_sees_no_traceback():
+    command = [sys.executable, "-m", "server", "--model", "demo", "--pipeline-parallel-size", "2"]
+    stopped = subprocess.run([*command, "--port", str(free_port())], capture_output=True, text=True)
+    assert stopped.returncode == EXIT_UNSUPPORTED
+    assert "Winnow cannot start: pipeline_parallel_size is 2" in stopped.stderr
+    assert "Traceback" not in stopped.stdout + stopped.stderr

@@ -1,0 +1,15 @@
+"""What the person at the terminal sees, and that the pasted line works as it stands."""
+
+import json
+import subprocess
+
+
+def test_the_printed_curl_line_works(server):
+    (line,) = [line for line in server.log.read_text().splitlines() if line.startswith("curl ")]
+    answer = json.loads(subprocess.run(line, shell=True, check=True, capture_output=True, cwd="/").stdout)
+    assert answer["usage"]["sparsity"]["sparsity_p"] == 0.975
+    assert answer["model"] == "demo"
+
+
+def test_the_log_proves_that_the_backend_is_live(server):
+    assert "is live in 4 layers of 1 worker(s)." in server.log.read_text()

@@ -1,0 +1,49 @@
+"""The start-up proof: a plugin that did not load must stop the start."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from server.errors import BackendNotLive
+from server.proof import prove_backend_is_live
+from server.settings import ServerSettings
+
+
+def engine(answer):
+    async def collective_rpc(method):
+        assert method == "winnow_status"
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return SimpleNamespace(
+        collective_rpc=collective_rpc,
+        model_config=SimpleNamespace(get_num_layers=lambda parallel_config: 4),
+        vllm_config=SimpleNamespace(parallel_config=None),
+    )
+
+
+def prove(answer) -> str:
+    return asyncio.run(prove_backend_is_live(engine(answer), ServerSettings()))
+
+
+LIVE = {"backend": "TopP", "num_layers": 4, "selection": "zipvl"}
+
+
+def test_live_workers_pass():
+    assert prove([LIVE, LIVE]) == "TopP is live in 4 layers of 2 worker(s)."
+
+
+@pytest.mark.parametrize(
+    ("statuses", "sentence"),
+    [
+        ([LIVE, {**LIVE, "num_layers": 0}], "Worker 1 prunes 0 layers"),
+        ([{**LIVE, "selection": "keys"}], "with selection keys"),
+        (AttributeError("no such method"), "do not know `winnow_status`"),
+    ],
+    ids=["dead layers", "other selection", "stock worker"],
+)
+def test_anything_else_stops_the_start(statuses, sentence):
+    with pytest.raises(BackendNotLive, match=sentence):
+        prove(statuses)
