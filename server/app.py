@@ -19,7 +19,8 @@ from vllm.v1.executor import Executor
 
 from attention_backend.vllm_adapter.startup_checks import check_vllm_config
 from server.engine import SparseAsyncLLM
-from server.proof import prove_backend_is_live
+from server.errors import InvalidServerSettings
+from server.proof import check_plugin_loads, prove_backend_is_live
 from server.ready import announce_when_ready
 from server.serving import extend_serving
 from server.settings import ServerSettings
@@ -37,8 +38,9 @@ async def serve(args: argparse.Namespace, settings: ServerSettings) -> None:
         WinnowError: the configuration excludes pruning, or the workers do not prune.
     """
     check_hooks()
+    check_plugin_loads()
     signal.signal(signal.SIGTERM, _interrupt_start_up)
-    _, sock = setup_server(args, reuse_port=False)
+    sock = _bind(args)
     try:
         async with running_engine(args, settings) as engine:
             app = await build_application(engine, args, settings)
@@ -46,6 +48,22 @@ async def serve(args: argparse.Namespace, settings: ServerSettings) -> None:
         await shutdown
     finally:
         sock.close()
+
+
+def _bind(args: argparse.Namespace) -> socket.socket:
+    """The server's socket, taken before the model loads.
+
+    Raises:
+        InvalidServerSettings: the address is taken or not this machine's.
+    """
+    try:
+        _, sock = setup_server(args, reuse_port=False)
+    except OSError as error:
+        raise InvalidServerSettings(
+            f"--host is {args.host} and --port is {args.port}, but this address cannot be bound: {error.strerror}. "
+            "Choose another port or stop what uses it."
+        ) from error
+    return sock
 
 
 def _interrupt_start_up(*_) -> None:

@@ -1,5 +1,6 @@
 """Options: vLLM's pass through, ours are read, contradictions stop the start with one sentence."""
 
+import socket
 import subprocess
 import sys
 
@@ -100,3 +101,12 @@ def test_a_terminal_sees_no_traceback():
     assert stopped.returncode == EXIT_UNSUPPORTED
     assert "Winnow cannot start: pipeline_parallel_size is 2" in stopped.stderr
     assert "Traceback" not in stopped.stdout + stopped.stderr
+
+
+def test_a_taken_port_is_named(capfd):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["--model", "demo", "--port", str(port)]) == EXIT_UNSUPPORTED
+    assert f"--port is {port}, but this address cannot be bound" in capfd.readouterr().err

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from server import proof
 from server.errors import BackendNotLive
-from server.proof import prove_backend_is_live
+from server.proof import check_plugin_loads, prove_backend_is_live
 from server.settings import ServerSettings
 
 
@@ -47,3 +48,24 @@ def test_live_workers_pass():
 def test_anything_else_stops_the_start(statuses, sentence):
     with pytest.raises(BackendNotLive, match=sentence):
         prove(statuses)
+
+
+def test_the_installed_plugin_loads():
+    check_plugin_loads()
+
+
+def test_a_plugin_that_is_not_allowed_is_named(monkeypatch):
+    monkeypatch.setenv("VLLM_PLUGINS", "other")
+    with pytest.raises(BackendNotLive, match="VLLM_PLUGINS is 'other', but must name `winnow`"):
+        check_plugin_loads()
+
+
+@pytest.mark.parametrize(("found", "sentence"), [([], "is not installed"), (["broken"], "does not load")])
+def test_a_plugin_that_is_missing_or_broken_is_named(monkeypatch, found, sentence):
+    def load():
+        raise ImportError("no such module")
+
+    plugins = [SimpleNamespace(name=name, load=load) for name in found]
+    monkeypatch.setattr(proof, "entry_points", lambda **_: plugins)
+    with pytest.raises(BackendNotLive, match=sentence):
+        check_plugin_loads()
