@@ -9,14 +9,18 @@ from attention_backend.ops.compact import plan_removal
 from attention_backend.request import sparsity_p_of
 
 
+def _is_sparse(request: Request) -> bool:
+    """Called per layer and block, so the flag that the scheduler sets on sparse requests answers first."""
+    return request.skip_reading_prefix_cache and sparsity_p_of(request.sampling_params) < 1.0
+
+
 class TopPManager(FullAttentionManager):
     """One layer's blocks."""
 
     def cache_blocks(self, request: Request, *args, **kwargs) -> None:
         """Never offer a sparse request's blocks to the prefix cache: they do not hold a plain prefix."""
-        if sparsity_p_of(request.sampling_params) < 1.0:
-            return
-        super().cache_blocks(request, *args, **kwargs)
+        if not _is_sparse(request):
+            super().cache_blocks(request, *args, **kwargs)
 
     def free_pruned_blocks(self, request_id: str, num_prompt_tokens: int, num_kept_tokens: int) -> None:
         """Give the blocks that compaction emptied back to the pool.
@@ -83,15 +87,27 @@ class TopPKVCacheManager(KVCacheManager):
         if num_new_blocks > 0:
             if num_new_blocks * len(managers) > self.block_pool.get_num_free_blocks():
                 return None
-            new_blocks = KVCacheBlocks(
-                tuple(manager.allocate_new_blocks(request.request_id, num_tokens, num_tokens) for manager in managers)
-            )
+            new_blocks = self._extend_rows(request.request_id, num_new_blocks)
         self.cache_blocks(request, min(num_tokens, request.num_tokens))
         return new_blocks
 
+    def _extend_rows(self, request_id: str, num_new_blocks: int) -> KVCacheBlocks:
+        """Append blocks to the rows of all groups, taken from the pool at once."""
+        managers = self.coordinator.single_type_managers
+        pooled = self.block_pool.get_new_blocks(num_new_blocks * len(managers))
+        rows = tuple(pooled[first : first + num_new_blocks] for first in range(0, len(pooled), num_new_blocks))
+        for manager, row in zip(managers, rows, strict=True):
+            manager.req_to_blocks[request_id].extend(row)
+            if manager.records_new_block_ids:
+                manager.new_block_ids.extend(block.block_id for block in row)
+        return KVCacheBlocks(rows)
+
     def cache_blocks(self, request: Request, num_computed_tokens: int) -> None:
         """Hash full blocks of dense requests, and only when one has just become full."""
+        if not self.enable_caching:
+            return
         first = self.coordinator.single_type_managers[0]
         num_full_blocks = num_computed_tokens // first.block_size
-        if num_full_blocks > first.num_cached_block.get(request.request_id, 0):
+        is_new = num_full_blocks > first.num_cached_block.get(request.request_id, 0)
+        if is_new and not _is_sparse(request):
             super().cache_blocks(request, num_computed_tokens)

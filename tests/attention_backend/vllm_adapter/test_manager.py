@@ -36,13 +36,15 @@ def manager(num_blocks, num_layers=3, enable_caching=True):
 
 
 def request(num_tokens, sparsity_p=1.0):
-    return Request(
+    made = Request(
         request_id="r",
         prompt_token_ids=list(range(num_tokens)),
         sampling_params=SamplingParams(max_tokens=200, extra_args={"sparsity_p": sparsity_p}),
         pooling_params=None,
         block_hasher=get_request_block_hasher(BLOCK_SIZE, sha256),
     )
+    made.skip_reading_prefix_cache = sparsity_p < 1.0  # as the scheduler does
+    return made
 
 
 def state(manager):
