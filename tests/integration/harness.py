@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -103,6 +103,9 @@ class Ask:
 class Engine:
     """A pruning vLLM engine in this process."""
 
+    # An engine that is collected tears down the process groups that all engines of the process share.
+    _alive: ClassVar[list["Engine"]] = []
+
     def __init__(self, config=None, **options: Any) -> None:
         from vllm import LLM
 
@@ -110,6 +113,7 @@ class Engine:
 
         self.llm = LLM(**engine_args(config, **(ENGINE_OPTIONS | options)))
         self._ids = count()
+        self._alive.append(self)
 
     @property
     def scheduler(self):
