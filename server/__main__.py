@@ -2,44 +2,8 @@
 
 import sys
 
-import uvloop
-from pydantic import ValidationError
-from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
-from vllm.logger import configure_logging_from_args
-
-from attention_backend import WinnowError
-from server.command_line import parse
-
-EXIT_UNSUPPORTED = 2
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Serve; what cannot be served is said in one sentence.
-
-    Returns:
-        The exit status: 2 when options are wrong or exclude pruning.
-    """
-    cli_env_setup()
-    try:
-        args, settings = parse(sys.argv[1:] if argv is None else argv)
-        configure_logging_from_args(args)
-        # Imported late: it brings in the engine, and a refused option should be said at once.
-        from server.app import serve
-
-        uvloop.run(serve(args, settings))
-    except WinnowError as error:
-        return _refuse(str(error))
-    except ValidationError as error:
-        return _refuse(" ".join(fault["msg"] for fault in error.errors()))
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _refuse(sentence: str) -> int:
-    print(f"Winnow cannot start: {sentence}", file=sys.stderr, flush=True)
-    return EXIT_UNSUPPORTED
-
-
+# vLLM spawns its processes, and each of them imports this module again: nothing may happen here beside the start.
 if __name__ == "__main__":
-    sys.exit(main())
+    from server.main import main
+
+    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ import pytest
 
 from attention_backend import UnsupportedConfiguration
 from server import demo
-from server.__main__ import EXIT_UNSUPPORTED, main
+from server.main import EXIT_UNSUPPORTED, main
 from server.command_line import parse
 from tests.server.harness import free_port
 
