@@ -1,9 +1,10 @@
 """Refuse, with a clear sentence, every configuration that token pruning cannot work with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import vllm
 from vllm.config import VllmConfig
+from vllm.model_executor.layers.attention import Attention
 from vllm.platforms import current_platform
 from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -117,9 +118,37 @@ def _refusals(config: VllmConfig) -> Iterator[tuple[bool, str]]:
         "The model does not generate with a decoder only, but token pruning needs that. Serve it with stock vLLM.",
     )
     yield (
+        model.is_mm_prefix_lm,
+        "The model lets picture tokens attend in both directions, but token pruning is causal. "
+        "Serve it with stock vLLM.",
+    )
+    yield (
         current_platform.is_cpu() and config.use_v2_model_runner,
         "Model Runner V2 is on, but on CPU token pruning needs V1. Set VLLM_USE_V2_MODEL_RUNNER=0.",
     )
+
+
+def check_layers(layers: Mapping[str, Attention]) -> None:
+    """Check that every attention layer is one that sparse prefills can compute.
+
+    Args:
+        layers: vLLM's attention layers of the decoder, by name.
+
+    Raises:
+        UnsupportedConfiguration: a layer does more than causal softmax attention over its own keys and values.
+    """
+    for name, layer in layers.items():
+        extras = {
+            "shares the KV cache of another layer": layer.kv_sharing_target_layer_name is not None,
+            "has ALiBi slopes": layer.impl.alibi_slopes is not None,
+            "caps its logits": bool(layer.impl.logits_soft_cap),
+            "has attention sinks": layer.impl.sinks is not None,
+        }
+        if extra := next((extra for extra, is_present in extras.items() if is_present), None):
+            raise UnsupportedConfiguration(
+                f"Layer {name} {extra}, but token pruning needs plain causal attention over a cache of its own. "
+                "Serve this model with stock vLLM."
+            )
 
 
 def check_managers(managers: Sequence[SingleTypeKVCacheManager]) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from vllm.config import get_layers_from_vllm_config
+from vllm.model_executor.layers.attention import Attention
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.kv_cache_interface import KVCacheConfig, KVCacheSpec
@@ -13,7 +15,7 @@ from attention_backend.vllm_adapter.context import PruningContext
 from attention_backend.vllm_adapter.cpu_backend import TopPCPUMetadataBuilder
 from attention_backend.vllm_adapter.feedback import attach_feedback
 from attention_backend.vllm_adapter.spec import top_p_specs
-from attention_backend.vllm_adapter.startup_checks import check_hooks, check_vllm_config
+from attention_backend.vllm_adapter.startup_checks import check_hooks, check_layers, check_vllm_config
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
@@ -34,6 +36,7 @@ class TopPWorker(PlatformWorker):
         self._pruning = PruningContext(SparsityConfig.from_additional_config(self.vllm_config.additional_config))
 
     def get_kv_cache_spec(self) -> dict[str, KVCacheSpec]:
+        check_layers(get_layers_from_vllm_config(self.vllm_config, Attention))
         return top_p_specs(super().get_kv_cache_spec())
 
     def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:

@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from vllm.config import get_layers_from_vllm_config
+from vllm.model_executor.layers.attention import Attention
 
-from attention_backend import SparsityConfig
+from attention_backend import SparsityConfig, UnsupportedConfiguration
+from attention_backend.vllm_adapter.startup_checks import check_layers
 from tests.integration.harness import PROMPTS, Ask, Engine, check_blocks, report_of, run_script, tokens_of
 
 
@@ -99,3 +102,24 @@ def test_bad_value_through_plain_vllm_ends_with_an_error_and_the_engine_goes_on(
     assert len(tokens_of(other)) == 12
     check_blocks(zipvl_engine)
     assert not zipvl_engine.scheduler._refused
+
+
+@pytest.mark.parametrize(
+    ("owner", "attribute", "value", "named"),
+    [
+        ("impl", "alibi_slopes", [0.5], "ALiBi"),
+        ("impl", "logits_soft_cap", 30.0, "caps its logits"),
+        ("impl", "sinks", [0.0], "attention sinks"),
+        ("layer", "kv_sharing_target_layer_name", "model.layers.0", "shares the KV cache"),
+    ],
+)
+def test_layers_that_do_more_than_plain_attention_are_refused(
+    zipvl_engine, monkeypatch, owner, attribute, value, named
+):
+    """On the layers of a real model, changed one attribute at a time."""
+    layers = get_layers_from_vllm_config(zipvl_engine.worker.vllm_config, Attention)
+    check_layers(layers)
+    layer = list(layers.values())[2]
+    monkeypatch.setattr(layer if owner == "layer" else layer.impl, attribute, value)
+    with pytest.raises(UnsupportedConfiguration, match=rf"layers\.2\..*{named}"):
+        check_layers(layers)
