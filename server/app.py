@@ -20,6 +20,7 @@ from vllm.v1.executor import Executor
 from attention_backend.vllm_adapter.startup_checks import check_vllm_config
 from server.engine import SparseAsyncLLM
 from server.errors import InvalidServerSettings
+from server.openapi import describe_sparsity_p
 from server.proof import check_plugin_loads, prove_backend_is_live
 from server.ready import announce_when_ready
 from server.serving import extend_serving
@@ -96,11 +97,12 @@ async def running_engine(args: argparse.Namespace, settings: ServerSettings) -> 
 
 
 async def build_application(engine: SparseAsyncLLM, args: argparse.Namespace, settings: ServerSettings) -> FastAPI:
-    """vLLM's application, with its serving objects extended."""
+    """vLLM's application, with its serving objects and its schema extended."""
     supported_tasks = await engine.get_supported_tasks()
     app = build_app(args, supported_tasks, engine.model_config)
     await init_app_state(engine, app.state, args, supported_tasks)
     extend_serving(app.state, settings)
+    describe_sparsity_p(app, settings)
     return app
 
 

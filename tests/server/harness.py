@@ -64,8 +64,11 @@ def running_server(log: Path) -> Iterator[Server]:
         "--min-sparsity-p": MIN_SPARSITY_P,
     }
     command = [sys.executable, "-m", "server", *(str(word) for option in options.items() for word in option)]
+    environment = {**os.environ, "VLLM_ENABLE_RESPONSES_API_STORE": "1"}
     with log.open("w") as log_file:
-        process = subprocess.Popen(command, stdout=log_file, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=log_file, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+        )
     try:
         wait_until(
             lambda: "Ask it something" in log.read_text() or process.poll() is not None,

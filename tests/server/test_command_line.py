@@ -8,8 +8,8 @@ import pytest
 
 from attention_backend import UnsupportedConfiguration
 from server import demo
-from server.main import EXIT_UNSUPPORTED, main
 from server.command_line import parse
+from server.main import EXIT_UNSUPPORTED, main
 from tests.server.harness import free_port
 
 

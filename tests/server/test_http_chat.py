@@ -131,6 +131,17 @@ def test_tools(client, about_picture, no_blanks, choice):
     check_sparse(answer.usage, 0.6)
 
 
+def test_streamed_tool_call(client, about_picture, no_blanks):
+    *chunks, last = ask(
+        client, about_picture, 0.6, tools=[TOOL], tool_choice="required", parallel_tool_calls=False, max_tokens=128,
+        logit_bias=no_blanks, stream=True, stream_options={"include_usage": True},
+    )  # fmt: skip
+    calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
+    assert calls[0].function.name == "paint"
+    assert json.loads("".join(call.function.arguments or "" for call in calls))["color"] in ("red", "blue")
+    check_sparse(last.usage, 0.6)
+
+
 def test_json_schema(client, about_picture):
     schema = TOOL["function"]["parameters"]
     answer = ask(

@@ -67,6 +67,13 @@ def test_what_cannot_be_sparse(server, fields, param, stream):
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
+def test_beam_search_needs_an_explicit_one_where_the_default_is_sparse(server):
+    body = {"model": "demo", "use_beam_search": True, "n": 2, "max_tokens": 2, **BODIES["completions"]}
+    refused = server.post("completions", json.dumps(body))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "sparsity_p")
+    assert server.post("completions", json.dumps({**body, "sparsity_p": 1})).status_code == 200
+
+
 def test_vllms_own_errors_stay(client):
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="nobody", **BODIES["chat/completions"])
@@ -77,3 +84,11 @@ def test_vllms_own_errors_stay(client):
 def test_other_routes_stay(server, client):
     assert httpx.get(f"{server.url}/health").status_code == 200
     assert [model.id for model in client.models.list().data] == ["demo"]
+    message = {"model": "demo", "max_tokens": 4, "messages": [{"role": "user", "content": "what color ?"}]}
+    assert httpx.post(f"{server.url}/v1/messages", json=message, timeout=60).status_code == 200
+
+
+def test_schema_shows_the_field(server):
+    schemas = httpx.get(f"{server.url}/openapi.json", timeout=60).json()["components"]["schemas"]
+    for name in ("ChatCompletionRequest", "CompletionRequest", "ResponsesRequest"):
+        assert schemas[name]["properties"]["sparsity_p"]["anyOf"][0]["minimum"] == MIN_SPARSITY_P

@@ -1,5 +1,7 @@
 """/v1/responses through the official SDK."""
 
+from tests.server.harness import NUM_LAYERS, wait_until
+
 
 def respond(client, **options):
     defaults = {"model": "demo", "max_output_tokens": 8, "temperature": 0, "extra_body": {"sparsity_p": 0.6}}
@@ -29,4 +31,10 @@ def test_stream_has_the_figures_in_response_completed(client, picture_url):
 
 def test_one_is_dense(client):
     usage = respond(client, input="what color is the square ?", extra_body={"sparsity_p": 1}).usage
-    assert usage.sparsity["kept_tokens_per_layer"] == [usage.input_tokens] * 4
+    assert usage.sparsity["kept_tokens_per_layer"] == [usage.input_tokens] * NUM_LAYERS
+
+
+def test_background_response(client):
+    queued = respond(client, input="what color is the square ?", background=True, store=True)
+    wait_until(lambda: client.responses.retrieve(queued.id).status != "queued", 30, "the background response")
+    assert client.responses.retrieve(queued.id).usage.sparsity["sparsity_p"] == 0.6
