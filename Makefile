@@ -8,6 +8,9 @@ SEED ?= 1234
 COUNT ?= 24
 PYTEST_ARGS ?=
 
+# cpu or cuda; auto takes cuda where nvidia-smi is there. To change it later, `make clean` first.
+DEVICE ?= auto
+
 # Address of the package index that holds PyTorch's CPU wheels, for machines whose pip does not know it.
 TORCH_INDEX ?=
 
@@ -16,7 +19,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint demo-data clean
 
-INSTALL := TORCH_INDEX='$(TORCH_INDEX)' bash packaging/install.sh
+INSTALL := DEVICE='$(DEVICE)' TORCH_INDEX='$(TORCH_INDEX)' bash packaging/install.sh
 LOCK := pyproject.toml packaging/install.sh packaging/winnow_torchvision.py packaging/winnow_torchvision.pth \
   constraints-cpu.txt constraints-cuda.txt
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the virtual environment for serving and testing: `packaging/install.sh VENV`, from the repository's root.
-# A machine with nvidia-smi gets vLLM's CUDA build, any other the CPU build. Run again, it only adds what is missing.
+# A machine with nvidia-smi gets vLLM's CUDA build, any other the CPU build; DEVICE=cpu or DEVICE=cuda decides instead.
+# Run again, it only adds what is missing.
 set -euo pipefail
 
 venv=$1
@@ -48,11 +49,15 @@ pip=("$venv/bin/python" -m pip --disable-pip-version-check install)
 torch_index=()
 [[ -z ${TORCH_INDEX:-} ]] || torch_index=(--extra-index-url "$TORCH_INDEX")
 
-if command -v nvidia-smi >/dev/null 2>&1; then
-    say "A GPU is here: installing vLLM's CUDA build and the project (several GB the first time) ..."
+device=${DEVICE:-auto}
+if [[ $device == auto ]]; then
+    device=$(command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+fi
+if [[ $device == cuda ]]; then
+    say "For a GPU: installing vLLM's CUDA build and the project (several GB the first time) ..."
     "${pip[@]}" --quiet --constraint constraints-cuda.txt --editable '.[cuda,test]'
 else
-    say "No GPU here: the CPU build of vLLM is taken."
+    say "Without a GPU: the CPU build of vLLM is taken."
     # Without it vLLM starts, and fails much later with an unrelated message.
     "$venv/bin/python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
         stop "vLLM's CPU build needs the system library libnuma.so.1, which is not here. On Debian: apt install libnuma1"
