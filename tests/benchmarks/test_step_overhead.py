@@ -31,7 +31,7 @@ def test_ratio_is_to_the_baseline(result):
 
 
 def test_a_group_per_layer_costs_at_most_1_3_times_stock():
-    """28 layers and 64 requests. The p20 of many steps: what other processes do to a step is not the scheduler's cost."""
+    """28 layers, 64 requests. The p20 of many steps leaves out what other processes do to a step."""
     parser = ArgumentParser()
     step_overhead.add_arguments(parser)
     result = step_overhead.run(parser.parse_args(["--steps", "128", "--rounds", "4"]))
