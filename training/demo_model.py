@@ -28,10 +28,14 @@ HELD_OUT_SEED = 1000
 PROGRESS_SEED = 1001
 
 
-def train(out: Path, seed: int, num_steps: int, learning_rate: float, evaluate_every: int) -> dict:
-    """Train, write the checkpoint and return its metrics."""
+def train(
+    out: Path, seed: int, num_steps: int, learning_rate: float, evaluate_every: int, start_from: Path | None = None
+) -> dict:
+    """Train, write the checkpoint and return how it was made."""
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, seed).train()
+    if start_from is not None:
+        model.load_state_dict(Qwen2_5_VLForConditionalGeneration.from_pretrained(start_from).float().state_dict())
     reader = CellReader(model.config.text_config.hidden_size)
     parameters = [*model.named_parameters(), *reader.named_parameters()]
     optimizer = DemoOptimizer(parameters, learning_rate, num_steps)
@@ -80,6 +84,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--evaluate-every", type=int, default=500, help="steps between checks (default: %(default)s)")
+    parser.add_argument("--start-from", type=Path, help="checkpoint to go on from (default: random weights)")
     parser.add_argument("--evaluate-only", action="store_true", help="measure the checkpoint in --out again")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -89,7 +94,7 @@ def main() -> None:
     if args.evaluate_only:
         training = json.loads(metrics_path.read_text(encoding="utf-8"))["training"]
     else:
-        training = train(args.out, args.seed, args.steps, args.learning_rate, args.evaluate_every)
+        training = train(args.out, args.seed, args.steps, args.learning_rate, args.evaluate_every, args.start_from)
     metrics = {"training": training, "held_out": measure(args.out, questions_per_size=160)}
     metrics_path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print(accuracy_tables(metrics["held_out"]))

@@ -7,7 +7,7 @@ from PIL import Image
 from vllm.multimodal.video import VIDEO_LOADER_REGISTRY
 
 from training.demo.architecture import build_model, build_processor
-from training.demo.forward import answer_logits
+from training.demo.forward import packed_forward
 from training.demo.packing import pack
 from training.demo.streams import SIZES, make_example
 from training.demo.tokenizer import build_tokenizer
@@ -76,7 +76,7 @@ def test_packed_questions_get_the_logits_of_separate_prompts(size, tokenizer, pr
     batch = pack(
         tokenizer, [example, make_example(6, 1, 2, size, num_questions=4)], ["You are a helpful assistant.", None]
     )
-    packed, _ = answer_logits(model, batch)
+    packed = packed_forward(model, batch).logits
     second = make_example(6, 1, 2, size, num_questions=4)
     alone = model(**_processed(processor, second, tmp_path)).logits[0, -1]
     first_target = int((batch.question_index == 4).nonzero()[0])

@@ -5,7 +5,7 @@ from collections import defaultdict
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from .forward import answer_logits, exact_matches
+from .forward import exact_matches, packed_forward
 from .packing import pack
 from .scenes import SceneSize
 from .streams import HELD_OUT_STREAM, SIZES, make_example
@@ -42,7 +42,7 @@ def held_out_accuracy(
         size = list(SIZES)[index % len(SIZES)]
         example = make_example(seed, HELD_OUT_STREAM, index, size, QUESTIONS_PER_SCENE)
         batch = pack(tokenizer, [example])
-        correct = exact_matches(answer_logits(model, batch)[0], batch).tolist()
+        correct = exact_matches(packed_forward(model, batch).logits, batch).tolist()
         media = "video" if size.kind == "video" else "image"
         for question, right in zip(batch.questions, correct, strict=True):
             results[(media,)].append(right)

@@ -4,6 +4,8 @@ All demo grids are multiples of the vision window (4 x 4 cells), so the windows 
 of one attention call each, and the answers' logits are computed only where an answer is predicted.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -62,20 +64,30 @@ def visual_embeddings(model: Qwen2_5_VLForConditionalGeneration, pixel_values: t
     return merged.view(layout).transpose(2, 3).reshape(-1, merged.shape[-1])
 
 
-def answer_logits(model: Qwen2_5_VLForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits `[num_targets, vocab]` of the answers' tokens, and visual embeddings `[num_visual_tokens, hidden]`."""
+class Outputs(NamedTuple):
+    """What a packed forward pass gives."""
+
+    logits: torch.Tensor  # [num_targets, vocab]: where an answer token is predicted
+    visual: torch.Tensor  # [num_visual_tokens, hidden]: out of the vision tower
+    halfway: torch.Tensor  # [num_visual_tokens, hidden]: the visual tokens after half of the language model's layers
+
+
+def packed_forward(model: Qwen2_5_VLForConditionalGeneration, batch: Batch) -> Outputs:
+    """Run the model on a packed batch."""
     visual = visual_embeddings(model, batch.pixel_values, batch.grid)
     embeds = model.get_input_embeddings()(batch.input_ids)
     config = model.config
     pads = (batch.input_ids == config.image_token_id) | (batch.input_ids == config.video_token_id)
     embeds = embeds.masked_scatter(pads.unsqueeze(-1), visual.to(embeds.dtype))
-    hidden = model.model.language_model(
+    output = model.model.language_model(
         inputs_embeds=embeds,
         position_ids=batch.position_ids,
         attention_mask={"full_attention": batch.attention_mask},
         use_cache=False,
-    ).last_hidden_state
-    return model.lm_head(hidden.flatten(0, 1)[batch.predict_at]), visual
+        output_hidden_states=True,
+    )
+    logits = model.lm_head(output.last_hidden_state.flatten(0, 1)[batch.predict_at])
+    return Outputs(logits, visual, output.hidden_states[config.text_config.num_hidden_layers // 2][pads])
 
 
 def exact_matches(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

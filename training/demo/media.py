@@ -66,16 +66,20 @@ def _paint(rng: np.random.Generator, frames: np.ndarray, thing: Thing) -> None:
 
 
 def cell_labels(scene: Scene) -> np.ndarray:
-    """What each visual token shows: `[num_visual_tokens, 2]` int64 of glyph and colour, from 1; 0 is empty."""
+    """What each visual token shows: `[num_visual_tokens, 3]` int64.
+
+    Glyph and colour count from 1, 0 is an empty cell; the third column is the picture or the temporal patch, from 0.
+    """
     size = scene.size
-    labels = np.zeros((size.num_pictures * size.num_steps, size.grid, size.grid, 2), dtype=np.int64)
+    labels = np.zeros((size.num_pictures * size.num_steps, size.grid, size.grid, 3), dtype=np.int64)
+    labels[..., 2] = np.arange(labels.shape[0])[:, None, None]
     for thing in scene.things:
         planes = slice(thing.picture + thing.first_step, thing.picture + thing.last_step + 1)
         color = 1 + list(COLORS).index(thing.color)
         for level in range(thing.height):
             name = "bar top" if thing.name == "bar" and level == thing.height - 1 else thing.name
-            labels[planes, thing.row - level, thing.col] = 1 + GLYPH_NAMES.index(name), color
-    return labels.reshape(-1, 2)
+            labels[planes, thing.row - level, thing.col, :2] = 1 + GLYPH_NAMES.index(name), color
+    return labels.reshape(-1, 3)
 
 
 def pixel_patches(frames: np.ndarray, is_video: bool) -> torch.Tensor:

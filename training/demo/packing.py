@@ -30,7 +30,7 @@ class Batch:
     attention_mask: torch.Tensor  # [B, 1, L, L] bool, True where a query may look
     pixel_values: torch.Tensor  # [num_patches, patch_dim] float32
     grid: int
-    cell_labels: torch.Tensor  # [num_visual_tokens, 2] int64: glyph and colour
+    cell_labels: torch.Tensor  # [num_visual_tokens, 3] int64: glyph, colour, picture or temporal patch
     predict_at: torch.Tensor  # [num_targets] int64: flat index of the token before each answer token
     targets: torch.Tensor  # [num_targets] int64
     question_index: torch.Tensor  # [num_targets] int64: which question a target belongs to

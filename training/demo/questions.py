@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .scenes import Scene, Thing
-from .words import COLORS, QUESTIONS, SHAPES
+from .words import QUESTIONS, SHAPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,13 @@ def _ask(question_type: str, answer: str, **words: object) -> Question:
 
 
 def _exist(rng: np.random.Generator, scene: Scene) -> list[Question]:
-    """As many yes as no; half of the no ask for a shape that is there in a colour that is there, but not together."""
-    present = {(thing.color, thing.name) for thing in scene.shapes}
-    colors = sorted({color for color, _ in present})
-    shapes = sorted({shape for _, shape in present})
-    mixed = [(color, shape) for color in colors for shape in shapes if (color, shape) not in present]
-    foreign = [(color, shape) for color in COLORS for shape in SHAPES if (color, shape) not in present]
+    """As many yes as no."""
+    present = sorted({thing.name for thing in scene.shapes})
+    absent = [shape for shape in SHAPES if shape not in present]
     questions = []
-    for color, shape in sorted(present):
-        questions.append(_ask("exist", "yes", color=color, shape=shape))
-        pool = mixed if mixed and rng.integers(2) else foreign
-        color, shape = pool[int(rng.integers(len(pool)))]
-        questions.append(_ask("exist", "no", color=color, shape=shape))
+    for shape in present:
+        questions.append(_ask("exist", "yes", shape=shape))
+        questions.append(_ask("exist", "no", shape=absent[int(rng.integers(len(absent)))]))
     return questions
 
 
@@ -93,7 +88,7 @@ def _about_bars(scene: Scene) -> list[Question]:
 
 
 def all_questions(rng: np.random.Generator, scene: Scene) -> dict[str, list[Question]]:
-    """Every question of every type that this kind of scene is asked; `rng` only chooses the wrong pairs of `exist`."""
+    """Every question of every type that this kind of scene is asked; `rng` only chooses absent shapes."""
     if scene.size.kind == "chart":
         found = _about_bars(scene)
     else:
