@@ -11,8 +11,15 @@ from attention_backend import UnsupportedConfiguration, engine_args
 from server import demo
 from server.settings import ServerSettings, add_arguments
 
-# Only this machine can reach the server unless its user says otherwise.
-DEFAULT_HOST = "127.0.0.1"
+# Where our defaults differ from vLLM's; options of the command line win.
+DEFAULTS = {
+    # Only this machine can reach the server.
+    "host": "127.0.0.1",
+    # vLLM's front end remembers a picture before the engine has it. When its request is refused or its client goes away
+    # in between, the next request with this picture fails with HTTP 500, whoever sends it (vllm-project/vllm#46747,
+    # #51897). Can go when a rejected or aborted request rolls that memory back.
+    "mm_processor_cache_gb": 0,
+}
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, ServerSettings]:
@@ -50,7 +57,7 @@ def _parser() -> FlexibleArgumentParser:
         )
     )
     add_arguments(parser)
-    parser.set_defaults(host=DEFAULT_HOST)
+    parser.set_defaults(**DEFAULTS)
     return parser
 
 

@@ -59,7 +59,6 @@ def running_server(log: Path) -> Iterator[Server]:
     options = {
         "--model": "demo",
         "--port": port,
-        "--max-model-len": 2048,
         "--sparsity-p": DEFAULT_SPARSITY_P,
         "--min-sparsity-p": MIN_SPARSITY_P,
     }

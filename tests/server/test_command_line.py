@@ -35,9 +35,13 @@ def test_the_engine_gets_what_pruning_needs():
     assert args.additional_config["mine"] == 1
 
 
-def test_default_host_is_this_machine_only():
-    assert parse(["--model", "some/model"])[0].host == "127.0.0.1"
-    assert parse(["--model", "some/model", "--host", "0.0.0.0"])[0].host == "0.0.0.0"
+@pytest.mark.parametrize(
+    ("option", "name", "default", "explicit"),
+    [("--host", "host", "127.0.0.1", "0.0.0.0"), ("--mm-processor-cache-gb", "mm_processor_cache_gb", 0, 4.0)],
+)
+def test_our_defaults_and_explicit_options(option, name, default, explicit):
+    assert getattr(parse(["--model", "some/model"])[0], name) == default
+    assert getattr(parse(["--model", "some/model", option, str(explicit)])[0], name) == explicit
 
 
 @pytest.mark.parametrize("arguments", [["--model", "demo"], ["demo"]], ids=["option", "positional"])
