@@ -55,8 +55,6 @@ def answer_from_seen(seen: list[tuple[int, int, int, str, str]], question: str) 
         return _only(color for *_, name, color in seen if name == match[1])
     if match := re.fullmatch(r"Which (shape|digit) is (\w+)\?", question):
         return _only(name for *_, name, color in (shapes if match[1] == "shape" else digits) if color == match[2])
-    if match := re.fullmatch(r"Is there a (\w+)\?", question):
-        return "yes" if any(name == match[1] for *_, name, _ in shapes) else "no"
     if match := re.fullmatch(r"Which picture shows the (\w+)\?", question):
         return _only(str(frame + 1) for frame, _, _, name, _ in shapes if name == match[1])
     if match := re.fullmatch(r"What is the value of the (\w+) bar\?", question):

@@ -24,7 +24,7 @@ from training.demo_data import write_dataset
 from .pixel_reader import answer_from_seen, read_frames
 
 SMALL_SIZES = [size for size in SIZES if size.num_visual_tokens <= 256]
-KNOWN_DIGEST = "16097c6a71dc9c33a9ace36963184e4f059c17097756e38cb60baccbde0402d0"
+KNOWN_DIGEST = "e38159538354e0322eafcb6360ae812a01bcf112f371321969dbb685ed3c6a5e"
 
 
 def test_a_seed_gives_the_same_pixels_and_questions_on_every_machine():
@@ -50,22 +50,16 @@ def test_answers_are_what_the_pixels_show(size: SceneSize):
         rng = scene_generator(3, HELD_OUT_STREAM, index)
         scene = draw_scene(rng, size)
         seen = read_frames(make_example(3, HELD_OUT_STREAM, index, size, 1).frames)
-        for questions in all_questions(rng, scene).values():
+        for questions in all_questions(scene).values():
             for question in questions:
                 assert answer_from_seen(seen, question.text) == question.answer, (index, question)
 
 
 def test_types_are_asked_equally_often():
     rng = scene_generator(4, HELD_OUT_STREAM, 0)
-    questions = choose_questions(rng, draw_scene(rng, SceneSize("image", 8)), 16)
+    questions = choose_questions(rng, draw_scene(rng, SceneSize("image", 8)), 2 * len(TYPES_BY_KIND["image"]))
     counts = {kind: sum(q.type == kind for q in questions) for kind in TYPES_BY_KIND["image"]}
     assert set(counts.values()) == {2}
-
-
-def test_yes_and_no_are_equally_frequent():
-    rng = scene_generator(5, HELD_OUT_STREAM, 0)
-    answers = [q.answer for q in all_questions(rng, draw_scene(rng, SceneSize("image", 8)))["exist"]]
-    assert answers.count("yes") == answers.count("no")
 
 
 def test_training_and_held_out_scenes_differ():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .scenes import Scene, Thing
-from .words import QUESTIONS, SHAPES
+from .words import QUESTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,12 @@ class Question:
 
 TYPES_BY_KIND: dict[str, tuple[str, ...]] = {
     "image": (
-        "shape_color", "digit_color", "color_shape", "color_digit", "exist", "first_digit", "last_digit", "read_digits",
+        "shape_color", "digit_color", "color_shape", "color_digit", "first_digit", "last_digit", "read_digits",
     ),
     "images": ("picture_color", "which_picture", "shape_color"),
     "chart": ("bar_value", "tallest_bar"),
     "video": (
-        "shape_color", "digit_color", "color_shape", "color_digit", "exist",
+        "shape_color", "digit_color", "color_shape", "color_digit",
         "earliest_digit", "latest_digit", "follow_digits",
     ),
 }  # fmt: skip
@@ -35,17 +35,6 @@ TYPES_BY_KIND: dict[str, tuple[str, ...]] = {
 
 def _ask(question_type: str, answer: str, **words: object) -> Question:
     return Question(question_type, QUESTIONS[question_type].format(**words), answer)
-
-
-def _exist(rng: np.random.Generator, scene: Scene) -> list[Question]:
-    """As many yes as no."""
-    present = sorted({thing.name for thing in scene.shapes})
-    absent = [shape for shape in SHAPES if shape not in present]
-    questions = []
-    for shape in present:
-        questions.append(_ask("exist", "yes", shape=shape))
-        questions.append(_ask("exist", "no", shape=absent[int(rng.integers(len(absent)))]))
-    return questions
 
 
 def _about_shapes(scene: Scene) -> list[Question]:
@@ -87,14 +76,14 @@ def _about_bars(scene: Scene) -> list[Question]:
     ]
 
 
-def all_questions(rng: np.random.Generator, scene: Scene) -> dict[str, list[Question]]:
-    """Every question of every type that this kind of scene is asked; `rng` only chooses absent shapes."""
+def all_questions(scene: Scene) -> dict[str, list[Question]]:
+    """Every question of every type that this kind of scene is asked."""
     if scene.size.kind == "chart":
         found = _about_bars(scene)
     else:
         found = _about_shapes(scene)
         if scene.size.kind != "images":
-            found += _exist(rng, scene) + _about_digits(scene)
+            found += _about_digits(scene)
             found += _about_colors(scene.shapes, "color_shape") + _about_colors(scene.digits, "color_digit")
     types = TYPES_BY_KIND[scene.size.kind]
     by_type = {question_type: [q for q in found if q.type == question_type] for question_type in types}
@@ -112,7 +101,7 @@ def choose_questions(
         count: Number of questions.
         emphasis: Types that come more than once in each turn, with how often.
     """
-    pools = {kind: [pool[i] for i in rng.permutation(len(pool))] for kind, pool in all_questions(rng, scene).items()}
+    pools = {kind: [pool[i] for i in rng.permutation(len(pool))] for kind, pool in all_questions(scene).items()}
     turns = [name for name in pools for _ in range((emphasis or {}).get(name, 1))]
     types = [turns[index] for index in rng.permutation(len(turns))]
     asked: Counter[str] = Counter()

@@ -31,10 +31,10 @@ SIZES: dict[SceneSize, float] = {
     SceneSize("chart", 8): 0.7,
     SceneSize("chart", 12): 0.5,
     SceneSize("video", 8, num_steps=2): 1.0,
-    SceneSize("video", 8, num_steps=4): 1.0,
-    SceneSize("video", 8, num_steps=8): 0.7,
-    SceneSize("video", 12, num_steps=4): 0.5,
-    SceneSize("video", 16, num_steps=4): 0.4,
+    SceneSize("video", 8, num_steps=4): 1.4,
+    SceneSize("video", 8, num_steps=8): 1.4,
+    SceneSize("video", 12, num_steps=4): 1.4,
+    SceneSize("video", 16, num_steps=4): 0.8,
 }
 """Every size of the task with its share in training; the held-out set takes all sizes equally often."""
 

@@ -20,7 +20,6 @@ QUESTIONS: dict[str, str] = {
     "digit_color": "What color is the digit {digit}?",
     "color_shape": "Which shape is {color}?",
     "color_digit": "Which digit is {color}?",
-    "exist": "Is there a {shape}?",
     "first_digit": "What is the leftmost digit?",
     "last_digit": "What is the rightmost digit?",
     "read_digits": "Read the digits from left to right.",
