@@ -22,4 +22,4 @@ def replace_section(path: Path, name: str, content: str) -> None:
     _, found_end, tail = rest.partition(end)
     if not (found_start and found_end):
         raise ValueError(f"{path.name} has no section {name!r}, but needs {start} and {end}. Add both lines.")
-    path.write_text(f"{head}{start}\n{content}\n{end}{tail}", encoding="utf-8")
+    path.write_text(f"{head}{start}\n\n{content}\n\n{end}{tail}", encoding="utf-8")

@@ -13,9 +13,9 @@ def test_only_the_section_changes(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("before\n<!-- benchmark: a -->\nold\n<!-- end: a -->\nafter\n")
     replace_section(path, "a", "new")
-    assert path.read_text() == "before\n<!-- benchmark: a -->\nnew\n<!-- end: a -->\nafter\n"
+    assert path.read_text() == "before\n<!-- benchmark: a -->\n\nnew\n\n<!-- end: a -->\nafter\n"
     replace_section(path, "a", "newer")
-    assert path.read_text() == "before\n<!-- benchmark: a -->\nnewer\n<!-- end: a -->\nafter\n"
+    assert path.read_text() == "before\n<!-- benchmark: a -->\n\nnewer\n\n<!-- end: a -->\nafter\n"
 
 
 def test_missing_marker_is_refused_and_nothing_is_written(tmp_path):
