@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 
 import vllm.envs as envs
 from fastapi import FastAPI
+from huggingface_hub.errors import HFValidationError
+from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
@@ -75,9 +77,7 @@ def _interrupt_start_up(*_) -> None:
 @asynccontextmanager
 async def running_engine(args: argparse.Namespace, settings: ServerSettings) -> AsyncIterator[SparseAsyncLLM]:
     """The engine, proven to prune."""
-    engine_args = AsyncEngineArgs.from_cli_args(args)
-    vllm_config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-    check_vllm_config(vllm_config)
+    engine_args, vllm_config = _engine_configuration(args)
     print(f"Winnow: loading {args.model} ...", flush=True)
     engine = SparseAsyncLLM(
         vllm_config,
@@ -94,6 +94,25 @@ async def running_engine(args: argparse.Namespace, settings: ServerSettings) -> 
         yield engine
     finally:
         engine.shutdown(timeout=vllm_config.shutdown_timeout)
+
+
+def _engine_configuration(args: argparse.Namespace) -> tuple[AsyncEngineArgs, VllmConfig]:
+    """vLLM's configuration, checked before any process starts.
+
+    Raises:
+        InvalidServerSettings: there is no such model.
+        UnsupportedConfiguration: it excludes pruning.
+    """
+    try:
+        engine_args = AsyncEngineArgs.from_cli_args(args)
+        vllm_config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    except (OSError, HFValidationError) as error:
+        raise InvalidServerSettings(
+            f"--model is {args.model}, but cannot be read: {str(error).splitlines()[0]} "
+            "Give `demo`, a folder with a checkpoint, or the id of a model on the hub that this machine can reach."
+        ) from error
+    check_vllm_config(vllm_config)
+    return engine_args, vllm_config
 
 
 async def build_application(engine: SparseAsyncLLM, args: argparse.Namespace, settings: ServerSettings) -> FastAPI:

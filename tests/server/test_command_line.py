@@ -87,6 +87,15 @@ def test_contradicting_options_are_refused(arguments, sentence):
         (["--disable-hybrid-kv-cache-manager"], "hybrid KV cache manager is disabled"),
         (["--max-num-batched-tokens", "512"], "max_num_batched_tokens (512) is smaller than max_model_len"),
         (["--enable-chunked-prefill"], "Leave enable_chunked_prefill out"),
+        (
+            ["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3}'],
+            "Remove --speculative-config",
+        ),
+        (
+            ["--kv-transfer-config", '{"kv_connector": "ExampleConnector", "kv_role": "kv_both"}'],
+            "Remove --kv-transfer-config",
+        ),
+        (["--model", "/no/such/folder"], "--model is /no/such/folder, but cannot be read"),
         (["--sparsity-p", "2"], "--sparsity-p is 2.0"),
         (["--num-recent-probes", "0"], "num_recent_probes is 0"),
     ],

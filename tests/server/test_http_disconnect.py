@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -36,6 +37,31 @@ def test_in_the_middle_of_a_stream(server, client, about_picture, sparsity_p):
         assert next(response.iter_lines()).startswith('data: {"id":"chatcmpl-')
     wait_until(server.is_idle, ABORT_TIMEOUT_S, "the abort")
     assert server.metric("vllm:generation_tokens_total") - generated_before < MAX_TOKENS
+    check_still_serving(server, client, about_picture)
+
+
+def test_others_in_the_same_batch_get_what_they_get_alone(server, client, about_picture):
+    values = [0.3, 0.6, 0.9, 1.0]
+
+    def answer(sparsity_p):
+        response = client.chat.completions.create(
+            model="demo", messages=about_picture, max_tokens=48, temperature=0,
+            extra_body={"sparsity_p": sparsity_p, "ignore_eos": True},
+        )  # fmt: skip
+        return response.choices[0].message.content, response.usage.sparsity
+
+    def leave(sparsity_p):
+        body = long_request(about_picture, stream=True, sparsity_p=sparsity_p)
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
+            next(response.iter_lines())
+
+    alone = [answer(value) for value in values]
+    with ThreadPoolExecutor(16) as pool:
+        leaving = [pool.submit(leave, value) for value in values]
+        together = list(pool.map(answer, values * 3))
+        for future in leaving:
+            future.result()
+    assert together == alone * 3
     check_still_serving(server, client, about_picture)
 
 
