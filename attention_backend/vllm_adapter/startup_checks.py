@@ -17,6 +17,7 @@ from attention_backend.errors import UnsupportedConfiguration
 from attention_backend.vllm_adapter.manager import TopPManager
 
 SUPPORTED_VLLM = "0.32.0"
+CPU_KERNEL_BLOCK_SIZE = 32
 
 # Private hooks of vLLM that this package overrides or calls, by owner.
 HOOKS: dict[type, tuple[str, ...]] = {
@@ -112,6 +113,12 @@ def _refusals(config: VllmConfig) -> Iterator[tuple[bool, str]]:
         bool(scheduler.disable_hybrid_kv_cache_manager),
         "The hybrid KV cache manager is disabled, but token pruning needs a block table per layer. "
         "Remove --disable-hybrid-kv-cache-manager.",
+    )
+    yield (
+        current_platform.is_cpu() and config.cache_config.block_size % CPU_KERNEL_BLOCK_SIZE != 0,
+        f"The KV block size is {config.cache_config.block_size}, but vLLM's CPU kernels take multiples of "
+        f"{CPU_KERNEL_BLOCK_SIZE} and token pruning needs manager and kernel blocks to be equal. Set --block-size to "
+        f"a multiple of {CPU_KERNEL_BLOCK_SIZE}.",
     )
     yield (
         model.is_encoder_decoder or model.runner_type != "generate",

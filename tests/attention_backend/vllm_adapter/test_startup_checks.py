@@ -37,6 +37,7 @@ def test_default_configuration_passes(config):
         ("scheduler_config", "long_prefill_token_threshold", 100, "long_prefill_token_threshold is 100"),
         ("scheduler_config", "max_num_batched_tokens", 512, "max_num_batched_tokens is 512"),
         ("scheduler_config", "disable_hybrid_kv_cache_manager", True, "hybrid KV cache manager"),
+        ("cache_config", "block_size", 48, "block size is 48"),
         ("model_config", "is_mm_prefix_lm", True, "both directions"),
         ("model_config", "runner_type", "pooling", "does not generate"),
     ],
