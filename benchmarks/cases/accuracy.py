@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="what to serve when a server is started (default: %(default)s)")
     parser.add_argument("--selection", default="zipvl", choices=("zipvl", "keys"), help="of the server that is started")
     parser.add_argument("--seed", type=int, default=1, help="of the held-out set (default: %(default)s)")
-    parser.add_argument("--count", type=int, default=510, help="number of questions (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=170, help="number of questions (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=8, help="requests in flight (default: %(default)s)")
     parser.add_argument(
         "--sparsity-p", type=float, nargs="+", default=list(DEFAULT_SPARSITY_P), help="values (default: %(default)s)"
@@ -116,4 +116,5 @@ def table(result: Result) -> str:
             for name in result.summary[0]["accuracy_by_type"]
         ],
     )
-    return f"{main}\n\n<details><summary>Accuracy by question type</summary>\n\n{by_type}\n\n</details>"
+    asked = f"{result.arguments['count']} questions of seed {result.arguments['seed']}, each asked at every value."
+    return f"{main}\n\n{asked}\n\n<details><summary>Accuracy by question type</summary>\n\n{by_type}\n\n</details>"
