@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="a server that is already running; without it one is started on loopback")
     parser.add_argument("--model", default="demo", help="what to serve when a server is started (default: %(default)s)")
     parser.add_argument("--selection", default="zipvl", choices=("zipvl", "keys"), help="of the server that is started")
-    parser.add_argument("--seed", type=int, default=1, help="of the held-out set (default: %(default)s)")
-    parser.add_argument("--count", type=int, default=170, help="number of questions (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=5, help="of the held-out set (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=340, help="number of questions (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=8, help="requests in flight (default: %(default)s)")
     parser.add_argument(
         "--sparsity-p", type=float, nargs="+", default=list(DEFAULT_SPARSITY_P), help="values (default: %(default)s)"

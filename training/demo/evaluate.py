@@ -8,7 +8,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 from .forward import exact_matches, packed_forward
 from .packing import pack
 from .scenes import SceneSize
-from .streams import HELD_OUT_STREAM, SIZES, make_example
+from .streams import SIZES, held_out_example
 
 QUESTIONS_PER_SCENE = 8
 
@@ -39,8 +39,8 @@ def held_out_accuracy(
     results: dict[tuple[str, ...], list[bool]] = defaultdict(list)
     scenes_each = -(-questions_per_size // QUESTIONS_PER_SCENE)
     for index in range(scenes_each * len(SIZES)):
-        size = list(SIZES)[index % len(SIZES)]
-        example = make_example(seed, HELD_OUT_STREAM, index, size, QUESTIONS_PER_SCENE)
+        example = held_out_example(seed, index, QUESTIONS_PER_SCENE)
+        size = example.scene.size
         batch = pack(tokenizer, [example])
         correct = exact_matches(packed_forward(model, batch).logits, batch).tolist()
         media = "video" if size.kind == "video" else "image"

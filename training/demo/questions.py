@@ -99,7 +99,7 @@ def choose_questions(
         rng: Chooses the order.
         scene: What is asked about.
         count: Number of questions.
-        emphasis: Types that come more than once in each turn, with how often.
+        emphasis: How often a type comes in each turn, where that is not once; 0 leaves it out.
     """
     pools = {kind: [pool[i] for i in rng.permutation(len(pool))] for kind, pool in all_questions(scene).items()}
     turns = [name for name in pools for _ in range((emphasis or {}).get(name, 1))]
