@@ -36,8 +36,8 @@ def main(argv: list[str]) -> None:
     print(table)
     print(f"\nWrote {write(result, args.out)}")
     if args.update_readme:
-        replace_section(README, args.case, table)
-        print(f"Updated the section '{args.case}' of {README.name}")
+        replace_section(README, result.case, table)
+        print(f"Updated the section '{result.case}' of {README.name}")
 
 
 if __name__ == "__main__":

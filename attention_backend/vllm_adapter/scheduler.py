@@ -16,7 +16,7 @@ from attention_backend.errors import InvalidSparsityP
 from attention_backend.request import REPORT, SparsityReport, sparsity_p_of, token_ratio
 from attention_backend.vllm_adapter.feedback import feedback_of
 from attention_backend.vllm_adapter.manager import TopPKVCacheManager, TopPManager
-from attention_backend.vllm_adapter.startup_checks import check_managers, check_vllm_config
+from attention_backend.vllm_adapter.startup_checks import check_managers
 
 # A name below vLLM's, so that its handlers print it.
 logger = init_logger("vllm.winnow.scheduler")
@@ -35,7 +35,6 @@ class TopPScheduler(AsyncScheduler):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        check_vllm_config(self.vllm_config)
         managers = self.kv_cache_manager.coordinator.single_type_managers
         check_managers(managers)
         self._managers_by_layer: list[TopPManager] = sorted(managers, key=lambda manager: manager.kv_cache_spec.layer)

@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> Result:
             samples += [_sample(sparsity_p, *pair) for pair in zip(questions, replies, strict=True)]
     keys = ("seed", "count", "sparsity_p", "concurrency", "selection")
     return Result(
-        case="accuracy",
+        # The modes have a table each.
+        case="accuracy" if args.selection == "zipvl" else f"accuracy-{args.selection}",
         arguments={key: getattr(args, key) for key in keys},
         environment=describe(model="the server at --url" if args.url else args.model, seed=args.seed),
         units={
