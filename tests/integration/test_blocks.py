@@ -49,7 +49,7 @@ def test_more_requests_run_at_once(small_engine):
 
     def most_running(sparsity_p):
         running = []
-        asks = [Ask(PROMPTS["long"], sparsity_p, {"max_tokens": 24}) for _ in range(32)]
+        asks = [Ask(PROMPTS["long"], sparsity_p, {"max_tokens": 24}) for _ in range(48)]
         outputs = small_engine.run(
             asks, after_step=lambda engine, step: (check_blocks(engine), running.append(len(engine.scheduler.running)))
         )
