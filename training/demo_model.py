@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.demo_model", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and training scenes (default: 0)")
-    parser.add_argument("--steps", type=int, default=7000, help="training steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=5000, help="training steps (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--evaluate-every", type=int, default=500, help="steps between checks (default: %(default)s)")

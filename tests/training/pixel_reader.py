@@ -49,14 +49,10 @@ def answer_from_seen(seen: list[tuple[int, int, int, str, str]], question: str) 
     """The answer to a question of the demo task, from what `read_frames` found."""
     shapes = [thing for thing in seen if thing[3] in SHAPES]
     digits = [thing for thing in seen if thing[3] in DIGITS]
-    if match := re.fullmatch(r"What color is the (\w+) in picture (\d)\?", question):
-        return _only(color for frame, _, _, name, color in shapes if name == match[1] and frame == int(match[2]) - 1)
     if match := re.fullmatch(r"What color is the (?:digit )?(\w+)\?", question):
         return _only(color for *_, name, color in seen if name == match[1])
     if match := re.fullmatch(r"Which (shape|digit) is (\w+)\?", question):
         return _only(name for *_, name, color in (shapes if match[1] == "shape" else digits) if color == match[2])
-    if match := re.fullmatch(r"Which picture shows the (\w+)\?", question):
-        return _only(str(frame + 1) for frame, _, _, name, _ in shapes if name == match[1])
     if match := re.fullmatch(r"What is the value of the (\w+) bar\?", question):
         return str(sum(name.startswith("bar") and color == match[1] for *_, name, color in seen))
     if question == "Which bar is the tallest?":
@@ -69,6 +65,5 @@ def answer_from_seen(seen: list[tuple[int, int, int, str, str]], question: str) 
         "Read the digits from left to right.": by_column,
         "Which digit appears first?": by_time[:1],
         "Which digit appears last?": by_time[-1:],
-        "Read the digits in the order they appear.": by_time,
     }[question]
     return "".join(names)

@@ -7,11 +7,11 @@ from .packing import Batch, pack
 from .scenes import SceneSize
 from .streams import SIZES, TRAINING_STREAM, make_example
 
-WARMUP_SHARE = 0.2
+WARMUP_SHARE = 0.3
 """The first part of training, on at most `WARMUP_TOKENS` visual tokens: learn to look up, then to scale."""
 WARMUP_TOKENS = 256
 
-EMPHASIS = {"read_digits": 4, "follow_digits": 4, "latest_digit": 3, "picture_color": 2, "which_picture": 2}
+EMPHASIS = {"read_digits": 2, "latest_digit": 2, "color_shape": 2, "color_digit": 2}
 """Types that take longest to learn are asked more often."""
 
 TOKENS_PER_STEP = 1024

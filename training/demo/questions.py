@@ -23,11 +23,10 @@ TYPES_BY_KIND: dict[str, tuple[str, ...]] = {
     "image": (
         "shape_color", "digit_color", "color_shape", "color_digit", "first_digit", "last_digit", "read_digits",
     ),
-    "images": ("picture_color", "which_picture", "shape_color"),
+    "images": ("shape_color", "digit_color"),
     "chart": ("bar_value", "tallest_bar"),
     "video": (
-        "shape_color", "digit_color", "color_shape", "color_digit",
-        "earliest_digit", "latest_digit", "follow_digits",
+        "shape_color", "digit_color", "color_shape", "color_digit", "earliest_digit", "latest_digit",
     ),
 }  # fmt: skip
 """Kind of scene -> the question types it is asked."""
@@ -37,16 +36,14 @@ def _ask(question_type: str, answer: str, **words: object) -> Question:
     return Question(question_type, QUESTIONS[question_type].format(**words), answer)
 
 
+def _unique(things: list[Thing]) -> list[Thing]:
+    """Those that can be asked for by name: several pictures may show the same thing."""
+    counts = Counter(thing.name for thing in things)
+    return [thing for thing in things if counts[thing.name] == 1]
+
+
 def _about_shapes(scene: Scene) -> list[Question]:
-    counts = Counter(thing.name for thing in scene.shapes)
-    unique = [thing for thing in scene.shapes if counts[thing.name] == 1]
-    questions = [_ask("shape_color", thing.color, shape=thing.name) for thing in unique]
-    if scene.size.kind == "images":
-        questions += [_ask("which_picture", str(thing.picture + 1), shape=thing.name) for thing in unique]
-        questions += [
-            _ask("picture_color", thing.color, shape=thing.name, index=thing.picture + 1) for thing in scene.shapes
-        ]
-    return questions
+    return [_ask("shape_color", thing.color, shape=thing.name) for thing in _unique(scene.shapes)]
 
 
 def _about_colors(things: list[Thing], question_type: str) -> list[Question]:
@@ -55,17 +52,16 @@ def _about_colors(things: list[Thing], question_type: str) -> list[Question]:
 
 def _about_digits(scene: Scene) -> list[Question]:
     digits = scene.digits
-    first, last, read = (
-        ("earliest_digit", "latest_digit", "follow_digits")
-        if scene.size.kind == "video"
-        else ("first_digit", "last_digit", "read_digits")
-    )
-    return [
-        *[_ask("digit_color", thing.color, digit=thing.name) for thing in digits],
-        _ask(first, digits[0].name),
-        _ask(last, digits[-1].name),
-        _ask(read, "".join(thing.name for thing in digits)),
-    ]
+    questions = [_ask("digit_color", thing.color, digit=thing.name) for thing in _unique(digits)]
+    if scene.size.kind == "video":
+        questions += [_ask("earliest_digit", digits[0].name), _ask("latest_digit", digits[-1].name)]
+    elif scene.size.kind == "image":
+        questions += [
+            _ask("first_digit", digits[0].name),
+            _ask("last_digit", digits[-1].name),
+            _ask("read_digits", "".join(thing.name for thing in digits)),
+        ]
+    return questions
 
 
 def _about_bars(scene: Scene) -> list[Question]:
@@ -81,9 +77,8 @@ def all_questions(scene: Scene) -> dict[str, list[Question]]:
     if scene.size.kind == "chart":
         found = _about_bars(scene)
     else:
-        found = _about_shapes(scene)
+        found = _about_shapes(scene) + _about_digits(scene)
         if scene.size.kind != "images":
-            found += _about_digits(scene)
             found += _about_colors(scene.shapes, "color_shape") + _about_colors(scene.digits, "color_digit")
     types = TYPES_BY_KIND[scene.size.kind]
     by_type = {question_type: [q for q in found if q.type == question_type] for question_type in types}

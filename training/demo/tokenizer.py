@@ -11,7 +11,7 @@ from tokenizers.models import BPE
 from transformers import Qwen2Tokenizer
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from .words import COLORS, DIGITS, QUESTIONS, SHAPES
+from .words import COLORS, DIGITS, QUESTIONS, SHAPES, UNASKED
 
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
@@ -43,7 +43,7 @@ def _sentences() -> list[str]:
     words = (*COLORS, *SHAPES, "yes", "no", "system", "user", "assistant", "Picture")
     filled = [
         wording.format(shape=shape, color=color, digit=digit, index=1 + number % 4)
-        for wording in QUESTIONS.values()
+        for wording in (*QUESTIONS.values(), *UNASKED)
         for number, (shape, color, digit) in enumerate(zip(SHAPES, COLORS, DIGITS, strict=False))
     ]
     return [*filled, *_CHAT_SENTENCES * 4, *[f"{word}. a {word}" for word in words] * 12]

@@ -25,10 +25,14 @@ QUESTIONS: dict[str, str] = {
     "read_digits": "Read the digits from left to right.",
     "bar_value": "What is the value of the {color} bar?",
     "tallest_bar": "Which bar is the tallest?",
-    "picture_color": "What color is the {shape} in picture {index}?",
-    "which_picture": "Which picture shows the {shape}?",
     "earliest_digit": "Which digit appears first?",
     "latest_digit": "Which digit appears last?",
-    "follow_digits": "Read the digits in the order they appear.",
 }
 """Question type -> wording; the type is the `type` field of `questions.jsonl`."""
+
+UNASKED: tuple[str, ...] = (
+    "What color is the {shape} in picture {index}?",
+    "Which picture shows the {shape}?",
+    "Read the digits in the order they appear.",
+)
+"""Wordings that only the vocabulary knows: questions that were tried and left out of the task (docs/demo-model.md)."""
