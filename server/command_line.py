@@ -39,7 +39,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ServerSettings]:
     args.model = args.model_tag or args.model
     if demo.is_demo(args.model):
         demo.set_environment()
-        args = parser.parse_args([*demo.OPTIONS, *argv])
+        args = parser.parse_args([*demo.options(), *argv])
         args.model = str(demo.CHECKPOINT)
     _refuse_other_launchers(args)
     settings = ServerSettings.from_args(args)

@@ -1,12 +1,11 @@
 """The attention backend on CPU: vLLM's own kernels, with sparse prefills in torch.
 
-Without a bound `PruningContext` every class here behaves exactly as the one it derives from.
+Without a bound `CPUPruningContext` every class here behaves exactly as the one it derives from.
 """
 
 from dataclasses import dataclass, replace
 
 import torch
-from vllm.distributed import get_tp_group
 from vllm.v1.attention.backend import CommonAttentionMetadata
 from vllm.v1.attention.backends.cpu_attn import (
     CPUAttentionBackend,
@@ -20,7 +19,8 @@ from attention_backend.ops.compact import compact_slots, plan_removal
 from attention_backend.ops.estimate import estimate_importance, probe_positions
 from attention_backend.ops.select import forced_tokens, select_tokens
 from attention_backend.ops.virtualise import virtualise_block_table, virtualise_slot_mapping
-from attention_backend.vllm_adapter.context import PruningContext, SparsePrefill, StepPlan
+from attention_backend.vllm_adapter.cpu_context import CPUPruningContext, SparsePrefill, StepPlan
+from attention_backend.vllm_adapter.tensor_parallel import mean_over_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class TopPStepMetadata:
     block_table: torch.Tensor
     layer: int
     block_size: int
-    context: PruningContext
+    context: CPUPruningContext
 
 
 class TopPCPUAttentionBackend(CPUAttentionBackend):
@@ -61,7 +61,7 @@ class TopPCPUAttentionBackend(CPUAttentionBackend):
 class TopPCPUMetadataBuilder(CPUAttentionMetadataBuilder):
     """Closes the gaps in pruned rows and sets sparse prefills apart."""
 
-    context: PruningContext | None = None
+    context: CPUPruningContext | None = None
 
     def build(
         self, common_prefix_len: int, common_attn_metadata: CommonAttentionMetadata, fast_build: bool = False
@@ -194,7 +194,7 @@ class TopPCPUAttentionImpl(CPUAttentionBackendImpl):
         num_tokens, num_prompt_tokens = query.shape[0], prefill.num_prompt_tokens
         probes = probe_positions(num_prompt_tokens, step.layer, config)
         importance = estimate_importance(query[probes], key[:num_prompt_tokens], probes, self.scale)
-        mass, score = _mean_over_ranks(torch.stack(importance))
+        mass, score = mean_over_ranks(torch.stack(importance))
         forced = forced_tokens(num_prompt_tokens, config)
         kept = select_tokens(mass, score, prefill.sparsity_p, forced)
         output = attend_selected(query, key, value, kept, num_prompt_tokens, self.scale, config.selection)
@@ -207,14 +207,3 @@ class TopPCPUAttentionImpl(CPUAttentionBackendImpl):
         self.do_kv_cache_update(layer, key[stored], value[stored], kv_cache, slots)
         step.context.record(prefill, step.layer, int(block_row[0]), kept.numel(), removal)
         return output
-
-
-def _mean_over_ranks(importance: torch.Tensor) -> torch.Tensor:
-    """Average over tensor-parallel ranks, which each hold a share of the heads.
-
-    Gathered and summed in rank order, so that every rank computes the same bits and selects the same tokens.
-    """
-    group = get_tp_group()
-    if group.world_size == 1:
-        return importance
-    return group.all_gather(importance.unsqueeze(0), dim=0).mean(dim=0)

@@ -6,15 +6,18 @@ import vllm
 from vllm.config import VllmConfig
 from vllm.model_executor.layers.attention import Attention
 from vllm.platforms import current_platform
+from vllm.v1.attention.backends.flash_attn import FlashAttentionImpl, FlashAttentionMetadataBuilder
 from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.single_type_kv_cache_manager import SingleTypeKVCacheManager
-from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+from vllm.v1.worker import gpu_model_runner
+from vllm.v1.worker.gpu import model_runner as gpu_model_runner_v2
 from vllm.v1.worker.gpu_worker import Worker
 
 from attention_backend.config import SparsityConfig
 from attention_backend.errors import UnsupportedConfiguration
 from attention_backend.vllm_adapter.manager import TopPManager
+from attention_backend.vllm_adapter.registration import CUDA_BACKEND_NAME
 
 SUPPORTED_VLLM = "0.32.0"
 CPU_KERNEL_BLOCK_SIZE = 32
@@ -30,8 +33,16 @@ HOOKS: dict[type, tuple[str, ...]] = {
     ),
     KVCacheManager: ("allocate_slots", "cache_blocks"),
     SingleTypeKVCacheManager: ("_remove_blocks_in_range", "cache_blocks", "allocate_new_blocks"),
-    Worker: ("execute_model", "sample_tokens", "get_kv_cache_spec", "initialize_from_config"),
-    GPUModelRunner: ("_build_attention_metadata", "_get_slot_mappings"),
+    Worker: ("execute_model", "sample_tokens", "get_kv_cache_spec", "initialize_from_config", "_make_model_runner"),
+    gpu_model_runner.GPUModelRunner: ("_build_attention_metadata", "_get_slot_mappings"),
+    gpu_model_runner_v2.GPUModelRunner: (
+        "initialize_kv_cache",
+        "add_requests",
+        "prepare_attn",
+        "sample_tokens",
+    ),
+    FlashAttentionMetadataBuilder: ("build", "build_for_cudagraph_capture", "get_cudagraph_support"),
+    FlashAttentionImpl: ("forward", "do_kv_cache_update"),
 }
 
 
@@ -132,6 +143,17 @@ def _refusals(config: VllmConfig) -> Iterator[tuple[bool, str]]:
     yield (
         current_platform.is_cpu() and config.use_v2_model_runner,
         "Model Runner V2 is on, but on CPU token pruning needs V1. Set VLLM_USE_V2_MODEL_RUNNER=0.",
+    )
+    # What makes vLLM fall back to V1 by itself (pipeline parallelism, speculative decoding, DBO) is refused above.
+    yield (
+        current_platform.is_cuda() and not config.use_v2_model_runner,
+        "Model Runner V1 is on, but on CUDA token pruning needs V2. Remove VLLM_USE_V2_MODEL_RUNNER.",
+    )
+    backend = config.attention_config.backend
+    yield (
+        current_platform.is_cuda() and backend is not None and backend.name != CUDA_BACKEND_NAME,
+        f"attention_backend is {backend and backend.name}, but token pruning needs {CUDA_BACKEND_NAME}. "
+        "Remove --attention-backend.",
     )
 
 

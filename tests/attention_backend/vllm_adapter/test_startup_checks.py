@@ -1,8 +1,11 @@
 """Every configuration that excludes pruning is named before anything is loaded."""
 
+from types import SimpleNamespace
+
 import pytest
 import vllm
 from vllm.engine.arg_utils import EngineArgs
+from vllm.v1.attention.backends.registry import AttentionBackendEnum
 
 from attention_backend import UnsupportedConfiguration, engine_args
 from attention_backend.errors import InvalidSparsityConfig
@@ -61,6 +64,25 @@ def test_model_runner_v2_is_refused_on_cpu(config, monkeypatch):
     # By attribute: vLLM reads the environment variable once per process.
     monkeypatch.setattr(type(config), "use_v2_model_runner", True)
     with pytest.raises(UnsupportedConfiguration, match="VLLM_USE_V2_MODEL_RUNNER=0"):
+        check_vllm_config(config)
+
+
+@pytest.fixture
+def on_cuda(monkeypatch):
+    platform = SimpleNamespace(is_cpu=lambda: False, is_cuda=lambda: True)
+    monkeypatch.setattr(startup_checks, "current_platform", platform)
+
+
+def test_model_runner_v1_is_refused_on_cuda(config, on_cuda):
+    with pytest.raises(UnsupportedConfiguration, match=r"on CUDA token pruning needs V2\. Remove VLLM_USE_V2"):
+        check_vllm_config(config)
+
+
+def test_another_attention_backend_is_refused_on_cuda(config, on_cuda, monkeypatch):
+    monkeypatch.setattr(type(config), "use_v2_model_runner", True)
+    check_vllm_config(config)
+    config.attention_config.backend = AttentionBackendEnum.FLASHINFER
+    with pytest.raises(UnsupportedConfiguration, match=r"FLASHINFER.*Remove --attention-backend"):
         check_vllm_config(config)
 
 

@@ -44,7 +44,7 @@ class StepPlan:
     prefills: list[SparsePrefill]
 
 
-class PruningContext:
+class CPUPruningContext:
     """State of one worker, shared by the metadata builders of its layers.
 
     Removals are stored by the first physical block of a request's row: every layer has its own blocks, a

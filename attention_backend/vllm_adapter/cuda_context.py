@@ -1,0 +1,215 @@
+"""What one CUDA worker knows while it runs, in device buffers that keep their addresses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from vllm.utils.torch_utils import async_tensor_h2d
+from vllm.v1.core.sched.output import NewRequestData
+from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
+from vllm.v1.worker.gpu.block_table import BlockTables
+from vllm.v1.worker.gpu.buffer_utils import StagedWriteTensor
+from vllm.v1.worker.gpu.input_batch import InputBatch
+from vllm.v1.worker.gpu.states import RequestState
+
+from attention_backend.config import SparsityConfig
+from attention_backend.ops.estimate import probe_positions
+from attention_backend.ops.prefill_batch import PrefillBatch
+from attention_backend.ops.virtualise.kernel import virtualise_step
+from attention_backend.request import sparsity_p_of
+from attention_backend.vllm_adapter.feedback import Feedback, attach_feedback
+
+
+@dataclass(frozen=True, slots=True)
+class SparsePrefills:
+    """The sparse prompts of one step; n is their number.
+
+    Attributes:
+        request_ids: vLLM's ids.
+        batch: where their tokens are.
+        probes: probe positions by KV cache group, [num_groups, n, max_probes], int32.
+        num_probes: [n], int32.
+        num_kept: written by the layers' forward, [num_groups, n], int32.
+        has_others: whether the step holds other requests too.
+    """
+
+    request_ids: list[str]
+    batch: PrefillBatch
+    probes: torch.Tensor
+    num_probes: torch.Tensor
+    num_kept: torch.Tensor
+    has_others: bool
+
+
+@dataclass(slots=True)
+class StepPlan:
+    """What all layers share in one step.
+
+    Attributes:
+        query_start_loc: the step's own array; by its address metadata builders tell a real step from a dummy run
+            or a graph capture, which come past no other hook.
+        prefills: the sparse prompts, if any.
+        shared: metadata of the first layer; the others differ in their tables and lengths only.
+    """
+
+    query_start_loc: np.ndarray
+    prefills: SparsePrefills | None
+    shared: object | None = None
+    _address: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._address = self.query_start_loc.ctypes.data
+
+    def describes(self, query_start_loc_cpu: torch.Tensor) -> bool:
+        return query_start_loc_cpu.data_ptr() == self._address
+
+
+class CUDAPruningContext:
+    """State of one worker, shared by its model runner and the metadata builders of its layers.
+
+    Removals are stored by the first physical block of a request's row: every layer has its own blocks, a request
+    never loses its first one, and no request id has to reach the device.
+    """
+
+    def __init__(self, config: SparsityConfig, states: RequestState, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.plan: StepPlan | None = None
+        self._states = states
+        # By request-state index, on the host and on the device; 1 is dense.
+        self._sparsity_p = np.ones(states.max_num_reqs)
+        self._sparsity_p_on_device = StagedWriteTensor(states.max_num_reqs, dtype=torch.float32, device=device)
+        self._unread: SparsePrefills | None = None
+
+    def bind(self, block_tables: BlockTables, layers_by_group: Sequence[int], num_blocks: int) -> None:
+        """Attach to the model runner's block tables once the KV cache exists.
+
+        Args:
+            block_tables: of the model runner.
+            layers_by_group: index of the decoder layer that each KV cache group holds.
+            num_blocks: blocks in the pool.
+        """
+        self._block_tables = block_tables
+        self.layers_by_group = tuple(layers_by_group)
+        # Columns of `Removal`. Block 0 is vLLM's null block and stays zero.
+        self.removals = torch.zeros(num_blocks, 3, dtype=torch.int32, device=self.device)
+        # Read by captured graphs.
+        self.seq_lens = torch.zeros(
+            len(layers_by_group), self._states.max_num_reqs, dtype=torch.int32, device=self.device
+        )
+
+    def add_requests(self, requests: Sequence[NewRequestData]) -> None:
+        """Note the `sparsity_p` of requests that enter the batch, for the first time or after a preemption."""
+        for request in requests:
+            index = self._states.req_id_to_index[request.req_id]
+            # A prompt of one token has nothing to lose, and it may run in a decode graph.
+            sparsity_p = sparsity_p_of(request.sampling_params) if request.prompt_len > 1 else 1.0
+            if sparsity_p != self._sparsity_p[index]:
+                self._sparsity_p[index] = sparsity_p
+                self._sparsity_p_on_device.stage_write_elem(index, sparsity_p)
+        self._sparsity_p_on_device.apply_write()
+
+    def begin_step(self, batch: InputBatch, slot_mappings: torch.Tensor) -> None:
+        """Close the gaps in pruned rows and find the sparse prompts of this step.
+
+        Args:
+            batch: the step; its block tables are already gathered.
+            slot_mappings: natural slots, [num_groups, num_tokens], int64; changed in place.
+        """
+        tables = self._block_tables
+        virtualise_step(
+            idx_mapping=batch.idx_mapping,
+            query_start_loc=batch.query_start_loc,
+            positions=batch.positions,
+            sparsity_p_by_state=self._sparsity_p_on_device.gpu,
+            src_block_table_ptrs=tables.block_table_ptrs,
+            dst_block_table_ptrs=tables.input_block_table_ptrs,
+            block_table_strides=tables.block_table_strides,
+            num_blocks=tables.num_blocks.gpu,
+            slot_mappings=slot_mappings,
+            seq_lens=batch.seq_lens,
+            removals=self.removals,
+            virtual_seq_lens=self.seq_lens,
+            block_size=tables.block_sizes[0],
+            num_reqs=batch.num_reqs,
+        )
+        self._unread = self._sparse_prefills(batch)
+        self.plan = StepPlan(batch.query_start_loc_np, self._unread)
+
+    def _sparse_prefills(self, batch: InputBatch) -> SparsePrefills | None:
+        states = batch.idx_mapping_np[: batch.num_reqs]
+        is_sparse = (batch.num_computed_tokens_np[: batch.num_reqs] == 0) & (self._sparsity_p[states] < 1.0)
+        rows = np.flatnonzero(is_sparse)
+        if rows.size == 0:
+            return None
+        num_prompt_tokens = self._states.prompt_len.np[states[rows]]
+        num_tokens = batch.num_scheduled_tokens[rows]
+        assert (num_tokens >= num_prompt_tokens).all(), "a sparse prompt was split over steps"
+        token_start = batch.query_start_loc_np[rows]
+        probes = [_probes(int(length), self.layers_by_group, self.config) for length in num_prompt_tokens]
+        num_probes = [by_group.shape[1] for by_group in probes]
+        padded = torch.zeros(len(self.layers_by_group), len(probes), max(num_probes), dtype=torch.int32)
+        for prompt, by_group in enumerate(probes):
+            padded[:, prompt, : by_group.shape[1]] = by_group
+        # One copy for all: [5, n], int32.
+        numbers = np.stack([token_start, num_tokens, num_prompt_tokens, rows, num_probes]).astype(np.int32)
+        on_device = async_tensor_h2d(numbers, device=self.device)
+        return SparsePrefills(
+            request_ids=[batch.req_ids[row] for row in rows.tolist()],
+            batch=PrefillBatch(
+                token_start=on_device[0],
+                num_tokens=on_device[1],
+                num_prompt_tokens=on_device[2],
+                row=on_device[3],
+                sparsity_p=async_tensor_h2d(self._sparsity_p[states[rows]], device=self.device),
+                max_num_tokens=int(num_tokens.max()),
+                max_prompt_tokens=int(num_prompt_tokens.max()),
+            ),
+            probes=async_tensor_h2d(padded, device=self.device),
+            num_probes=on_device[4],
+            num_kept=torch.empty(len(self.layers_by_group), len(probes), dtype=torch.int32, device=self.device),
+            has_others=rows.size < batch.num_reqs,
+        )
+
+    def take_feedback(self) -> "PendingFeedback | None":
+        """The counts of this step's sparse prompts, on their way to the host. Call it after the forward pass."""
+        prefills, self._unread = self._unread, None
+        return PendingFeedback(prefills, self.layers_by_group) if prefills is not None else None
+
+
+@lru_cache(maxsize=256)
+def _probes(num_tokens: int, layers: tuple[int, ...], config: SparsityConfig) -> torch.Tensor:
+    """Probe positions of one prompt length, [num_layers, num_probes], int32."""
+    return torch.stack([probe_positions(num_tokens, layer, config) for layer in layers]).int()
+
+
+class PendingFeedback:
+    """Kept counts that are still being copied to the host."""
+
+    def __init__(self, prefills: SparsePrefills, layers_by_group: tuple[int, ...]) -> None:
+        self._request_ids = prefills.request_ids
+        self._layers_by_group = layers_by_group
+        self._num_kept = prefills.num_kept.to("cpu", non_blocking=True)
+        self._copied = torch.cuda.Event()
+        self._copied.record()
+
+    def read(self) -> Feedback:
+        """Wait for the copy, and sort the counts by layer."""
+        self._copied.synchronize()
+        by_layer = self._num_kept[np.argsort(self._layers_by_group)]
+        return dict(zip(self._request_ids, by_layer.T.tolist(), strict=True))
+
+
+class OutputWithFeedback(AsyncModelRunnerOutput):
+    """A model output that carries the counts of its step."""
+
+    def __init__(self, output: AsyncModelRunnerOutput, pending: PendingFeedback) -> None:
+        self._output = output
+        self._pending = pending
+
+    def get_output(self) -> ModelRunnerOutput:
+        output = self._output.get_output()
+        attach_feedback(output, self._pending.read())
+        return output
