@@ -1,0 +1,200 @@
+"""Compiles every kernel ahead of time for real GPUs, on a machine that needs none, and reports what each one takes.
+
+Run as a program without TRITON_INTERPRET (`test_kernels_compile.py` does). Each entry of `AOT_SPECS` calls a public
+launcher with tensors of PyTorch's meta device: what the launcher starts is recorded instead of started, and compiled
+with the argument types, constants and options of that very launch. A meta tensor has no values, so a launcher that
+waits for the device (`.item()`, `.cpu()`, sizes that depend on data) fails here too.
+
+    python -m tests.attention_backend.ops.compile_kernels [NAME ...]
+
+prints one JSON line per kernel and target: registers a thread, bytes of shared memory a program, bytes a thread spills.
+"""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia import __file__ as nvidia_backend
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from attention_backend.ops.prefill_batch import PrefillBatch
+
+# Compute capabilities: A100, H100 and H200, B200.
+CAPABILITIES = (80, 90, 100)
+_CUOBJDUMP = Path(nvidia_backend).parent / "bin" / "cuobjdump"
+_TYPES = {
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.bool: "i1",
+    torch.int32: "i32",
+    torch.int64: "i64",
+    torch.uint64: "u64",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AotSpec:
+    """One call of a public launcher with real dimensions; every kernel that it starts is compiled."""
+
+    name: str
+    launch: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One recorded start of a kernel."""
+
+    kernel: JITFunction
+    arguments: dict[str, Any]
+    options: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one compiled kernel takes on one target."""
+
+    spec: str
+    kernel: str
+    capability: int
+    num_warps: int
+    registers: int
+    shared_bytes: int
+    spill_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Attention dimensions of one layer of a served model."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+
+
+MODEL_7B = Model(num_heads=28, num_kv_heads=4, head_size=128)
+MODEL_3B = Model(num_heads=16, num_kv_heads=2, head_size=128)
+
+
+def meta(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def meta_batch(num_tokens: int, num_prompts: int = 1) -> PrefillBatch:
+    """A batch of prompts of `num_tokens` tokens, without values."""
+    return PrefillBatch(
+        token_start=meta(num_prompts),
+        num_tokens=meta(num_prompts),
+        num_prompt_tokens=meta(num_prompts),
+        row=meta(num_prompts),
+        sparsity_p=meta(num_prompts, dtype=torch.float64),
+        max_num_tokens=num_tokens,
+        max_prompt_tokens=num_tokens,
+    )
+
+
+def meta_qkv(model: Model, num_tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Query, key and value as slices of one projection's output, as vLLM hands them over."""
+    sizes = [model.num_heads * model.head_size, *[model.num_kv_heads * model.head_size] * 2]
+    parts = meta(num_tokens, sum(sizes), dtype=torch.bfloat16).split(sizes, dim=-1)
+    query, key, value = (part.unflatten(-1, (-1, model.head_size)) for part in parts)
+    return query, key, value
+
+
+AOT_SPECS: list[AotSpec] = []
+
+
+@contextmanager
+def recorded_launches() -> Iterator[list[Launch]]:
+    """Within it, kernels are recorded instead of started."""
+    launches: list[Launch] = []
+    run = JITFunction.run
+
+    def record(kernel: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        options = {name: kwargs.pop(name) for name in ("num_warps", "num_stages") if name in kwargs}
+        bound = inspect.signature(kernel.fn).bind(*args, **kwargs)
+        bound.apply_defaults()
+        launches.append(Launch(kernel, dict(bound.arguments), options))
+
+    JITFunction.run = record
+    try:
+        yield launches
+    finally:
+        JITFunction.run = run
+
+
+def specialise(launch: Launch) -> ASTSource:
+    """Types, constants and alignment as Triton derives them from the arguments of a launch."""
+    signature, constants, attributes = {}, {}, {}
+    for index, parameter in enumerate(launch.kernel.params):
+        value = launch.arguments[parameter.name]
+        is_int = isinstance(value, int) and not isinstance(value, bool)
+        if parameter.is_constexpr or value is None or (is_int and value == 1 and not parameter.do_not_specialize):
+            signature[parameter.name] = "constexpr"
+            constants[parameter.name] = value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name] = "*" + _TYPES[value.dtype]
+            attributes[(index,)] = [["tt.divisibility", 16]]
+        elif is_int:
+            signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+            if value % 16 == 0 and not parameter.do_not_specialize:
+                attributes[(index,)] = [["tt.divisibility", 16]]
+        elif isinstance(value, float):
+            signature[parameter.name] = "fp32"
+        else:
+            raise TypeError(f"{launch.kernel.fn.__name__}: {parameter.name} is {value!r}, which no rule here covers.")
+    return ASTSource(launch.kernel, signature, constants, attributes)
+
+
+def resource_usage(cubin: bytes) -> dict[str, int]:
+    """Registers and stack as the machine code declares them; Triton's only use of a stack is spilling."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(_CUOBJDUMP), "-res-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", text)}
+
+
+def compile_launch(spec: AotSpec, launch: Launch, capability: int) -> Usage:
+    target = GPUTarget("cuda", capability, 32)
+    compiled = triton.compile(specialise(launch), target=target, options=launch.options)
+    usage = resource_usage(compiled.asm["cubin"])
+    return Usage(
+        spec=spec.name,
+        kernel=launch.kernel.fn.__name__,
+        capability=capability,
+        num_warps=compiled.metadata.num_warps,
+        registers=usage["REG"],
+        shared_bytes=compiled.metadata.shared,
+        spill_bytes=usage["STACK"] + usage["LOCAL"],
+    )
+
+
+def main(names: list[str]) -> None:
+    for spec in AOT_SPECS:
+        if names and spec.name not in names:
+            continue
+        with recorded_launches() as launches:
+            spec.launch()
+        assert launches, f"{spec.name} starts no kernel"
+        for launch in launches:
+            for capability in CAPABILITIES:
+                print(json.dumps(asdict(compile_launch(spec, launch, capability))), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
