@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from triton.backends.nvidia import __file__ as nvidia_backend
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from attention_backend.ops.estimate.kernel import estimate_importance_varlen
 from attention_backend.ops.prefill_batch import PrefillBatch
 
 # Compute capabilities: A100, H100 and H200, B200.
@@ -114,7 +116,16 @@ def meta_qkv(model: Model, num_tokens: int) -> tuple[torch.Tensor, torch.Tensor,
     return query, key, value
 
 
-AOT_SPECS: list[AotSpec] = []
+def estimate(model: Model, num_tokens: int, num_probes: int = 128) -> None:
+    query, key, _ = meta_qkv(model, num_tokens)
+    estimate_importance_varlen(query, key, meta_batch(num_tokens), meta(1, num_probes), meta(1), scale=0.1)
+
+
+AOT_SPECS: list[AotSpec] = [
+    AotSpec("estimate 7B 32k", partial(estimate, MODEL_7B, 32768)),
+    AotSpec("estimate 7B 1k", partial(estimate, MODEL_7B, 1024)),
+    AotSpec("estimate 3B 32k", partial(estimate, MODEL_3B, 32768)),
+]
 
 
 @contextmanager
