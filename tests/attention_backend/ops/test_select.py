@@ -11,10 +11,10 @@ from attention_backend.ops.select import forced_tokens, select_tokens
 NOTHING_FORCED = SparsityConfig(num_recent_tokens=1)
 
 
-def select(mass, score, sparsity_p, forced=()):
+def select(mass, score, sparsity_p, forced=(), fixed_token_ratio=None):
     mask = torch.zeros(len(mass), dtype=torch.bool)
     mask[list(forced)] = True
-    return select_tokens(torch.tensor(mass), torch.tensor(score), sparsity_p, mask).tolist()
+    return select_tokens(torch.tensor(mass), torch.tensor(score), sparsity_p, mask, fixed_token_ratio).tolist()
 
 
 def test_count_comes_from_mass_and_choice_from_score():
@@ -38,6 +38,30 @@ def test_equal_scores_keep_the_lower_position():
 
 def test_p_of_one_keeps_everything():
     assert select([0.5, 0.5, 0.0], [0.5, 0.5, 0.0], 1.0) == [0, 1, 2]
+
+
+def test_fixed_ratio_counts_columns_instead_of_mass():
+    # 0.5 * 3 is rounded up to two; the mass rule would keep one.
+    assert select([0.9, 0.05, 0.05], [0.1, 0.2, 0.9], 0.8) == [2]
+    assert select([0.9, 0.05, 0.05], [0.1, 0.2, 0.9], 0.8, fixed_token_ratio=0.5) == [1, 2]
+    assert select([0.9, 0.05, 0.05], [0.1, 0.2, 0.9], 0.8, fixed_token_ratio=1.0) == [0, 1, 2]
+
+
+def test_fixed_ratio_keeps_forced_tokens_and_counts_them():
+    assert select([0.9, 0.05, 0.05], [0.9, 0.5, 0.1], 0.8, forced=[1, 2], fixed_token_ratio=0.1) == [1, 2]
+    assert select([0.9, 0.05, 0.05], [0.9, 0.5, 0.1], 0.8, forced=[2], fixed_token_ratio=0.6) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "num_tokens", "expected"), [(0.25, 8, 2), (0.25, 9, 3), (0.1, 30, 3), (0.07, 100, 8)]
+)
+def test_fixed_ratio_rounds_up_in_float64(ratio, num_tokens, expected):
+    # 0.07 * 100 is 7.000000000000001 in float64, and so the eighth column is kept.
+    assert len(select([1.0] * num_tokens, [1.0] * num_tokens, 0.5, fixed_token_ratio=ratio)) == expected
+
+
+def test_p_of_one_keeps_everything_at_a_fixed_ratio_too():
+    assert select([0.5, 0.5, 0.0], [0.5, 0.5, 0.0], 1.0, fixed_token_ratio=0.1) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("num_tokens", [1, 3, 4, 5, 129])
