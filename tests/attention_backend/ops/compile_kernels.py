@@ -32,6 +32,7 @@ from triton.runtime.jit import JITFunction
 
 from attention_backend.ops.estimate.kernel import estimate_importance_varlen
 from attention_backend.ops.prefill_batch import PrefillBatch
+from attention_backend.ops.select.kernel import select_tokens_varlen
 
 # Compute capabilities: A100, H100 and H200, B200.
 CAPABILITIES = (80, 90, 100)
@@ -121,10 +122,18 @@ def estimate(model: Model, num_tokens: int, num_probes: int = 128) -> None:
     estimate_importance_varlen(query, key, meta_batch(num_tokens), meta(1, num_probes), meta(1), scale=0.1)
 
 
+def select(num_tokens: int, fixed_token_ratio: float | None = None) -> None:
+    importance = meta(2, num_tokens, dtype=torch.float32)
+    select_tokens_varlen(importance, meta_batch(num_tokens), 0, 4, fixed_token_ratio)
+
+
 AOT_SPECS: list[AotSpec] = [
     AotSpec("estimate 7B 32k", partial(estimate, MODEL_7B, 32768)),
-    AotSpec("estimate 7B 1k", partial(estimate, MODEL_7B, 1024)),
+    AotSpec("estimate 7B 128k, every row a probe", partial(estimate, MODEL_7B, 131072, 131072)),
     AotSpec("estimate 3B 32k", partial(estimate, MODEL_3B, 32768)),
+    AotSpec("select 32k", partial(select, 32768)),
+    AotSpec("select 1k", partial(select, 1024)),
+    AotSpec("select 32k fixed ratio", partial(select, 32768, 0.3)),
 ]
 
 

@@ -11,8 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[3]
 # Bytes of shared memory that one program may take at most, per compute capability.
 MAX_SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
-# Kernels that may spill, with the reason.
-MAY_SPILL: dict[str, str] = {}
+# Kernels that may spill on a capability, with the reason.
+MAY_SPILL: dict[tuple[str, int], str] = {
+    ("_column_sum_kernel", 80): "two registers when every row is a probe; tiles of 64 keys double the L2 traffic",
+    ("_column_sum_kernel", 100): "Triton 3.9 spills 60 registers, 3.6 none; tiles of 64 keys double the L2 traffic",
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,4 +39,5 @@ def test_shared_memory_fits(usages):
 
 
 def test_registers_do_not_spill(usages):
-    assert [usage for usage in usages if usage["spill_bytes"] and usage["kernel"] not in MAY_SPILL] == []
+    spilling = [usage for usage in usages if usage["spill_bytes"]]
+    assert [usage for usage in spilling if (usage["kernel"], usage["capability"]) not in MAY_SPILL] == []
