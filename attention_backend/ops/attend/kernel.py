@@ -40,11 +40,11 @@ def choose_tiles(dtype: torch.dtype, capability: tuple[int, int]) -> Tiles:
         return Tiles(64, 64, 4, 1)
     if dtype == torch.float32:
         return Tiles(32, 32, 4, 2)
-    # 163 KiB of shared memory and mma.sync on 8.0; 227 KiB and warp-group products on 9.0 and 10.x; else 99 KiB.
-    if capability == (8, 0):
-        return Tiles(128, 64, 8, 3)
-    if capability[0] in (9, 10):
+    if capability == (9, 0):
         return Tiles(128, 128, 8, 2)
+    if capability == (8, 0) or capability[0] == 10:
+        return Tiles(128, 64, 8, 3)
+    # 99 KiB of shared memory.
     return Tiles(64, 64, 4, 2)
 
 

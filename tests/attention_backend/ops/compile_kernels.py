@@ -30,9 +30,19 @@ from triton.backends.nvidia import __file__ as nvidia_backend
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from attention_backend.ops.attend.kernel import (
+    attend_keys,
+    choose_tiles,
+    pack_positions,
+    pack_rows,
+    stored_offsets,
+    unpack_rows,
+)
+from attention_backend.ops.compact.kernel import compact_slots_varlen
 from attention_backend.ops.estimate.kernel import estimate_importance_varlen
 from attention_backend.ops.prefill_batch import PrefillBatch
 from attention_backend.ops.select.kernel import select_tokens_varlen
+from attention_backend.ops.virtualise.kernel import virtualise_step
 
 # Compute capabilities: A100, H100 and H200, B200.
 CAPABILITIES = (80, 90, 100)
@@ -51,10 +61,14 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class AotSpec:
-    """One call of a public launcher with real dimensions; every kernel that it starts is compiled."""
+    """One call of a public launcher with real dimensions; every kernel that it starts is compiled.
+
+    A launcher whose tiles depend on the GPU has a specification per capability, all of one name.
+    """
 
     name: str
     launch: Callable[[], object]
+    capabilities: tuple[int, ...] = CAPABILITIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +141,50 @@ def select(num_tokens: int, fixed_token_ratio: float | None = None) -> None:
     select_tokens_varlen(importance, meta_batch(num_tokens), 0, 4, fixed_token_ratio)
 
 
+def pack(model: Model, num_tokens: int) -> None:
+    """Every copying kernel: query and key are strided, the output is contiguous."""
+    query, key, _ = meta_qkv(model, num_tokens)
+    batch, rank = meta_batch(num_tokens), meta(num_tokens)
+    offsets = stored_offsets(meta(1), batch)
+    packed = pack_rows(query, rank, batch, offsets)
+    pack_rows(key, rank, batch, offsets)
+    pack_positions(rank, batch, offsets)
+    unpack_rows(packed, rank, batch, offsets, torch.empty_like(packed))
+
+
+def attend(model: Model, num_tokens: int, capability: int) -> None:
+    query, key, value = meta_qkv(model, num_tokens)
+    batch, rank = meta_batch(num_tokens), meta(num_tokens)
+    offsets = stored_offsets(meta(1), batch)
+    packed_key, packed_value = (torch.empty_like(rows, memory_format=torch.contiguous_format) for rows in (key, value))
+    tiles = choose_tiles(query.dtype, divmod(capability, 10))
+    out = torch.empty_like(query, memory_format=torch.contiguous_format)
+    attend_keys(query, packed_key, packed_value, rank, batch, offsets, 0.1, out, tiles)
+
+
+def compact(num_tokens: int, num_reqs: int = 1024, max_num_blocks: int = 8192) -> None:
+    block_table, removals = meta(num_reqs, max_num_blocks), meta(1 << 20, 3)
+    compact_slots_varlen(meta(num_tokens), meta(1), meta_batch(num_tokens), block_table, 16, removals)
+
+
+def virtualise(num_groups: int, num_tokens: int, num_reqs: int = 1024, max_num_blocks: int = 8192) -> None:
+    virtualise_step(
+        idx_mapping=meta(num_reqs, dtype=torch.int64),
+        query_start_loc=meta(num_reqs + 1),
+        positions=meta(num_tokens, dtype=torch.int64),
+        sparsity_p_by_state=meta(num_reqs, dtype=torch.float32),
+        src_block_table_ptrs=meta(num_groups, dtype=torch.uint64),
+        dst_block_table_ptrs=meta(num_groups, dtype=torch.uint64),
+        block_table_strides=meta(num_groups, dtype=torch.int64),
+        slot_mappings=meta(num_groups, num_tokens, dtype=torch.int64),
+        seq_lens=meta(num_reqs),
+        removals=meta(1 << 20, 3),
+        virtual_seq_lens=meta(num_groups, num_reqs),
+        block_size=16,
+        num_reqs=num_reqs,
+    )
+
+
 AOT_SPECS: list[AotSpec] = [
     AotSpec("estimate 7B 32k", partial(estimate, MODEL_7B, 32768)),
     AotSpec("estimate 7B 128k, every row a probe", partial(estimate, MODEL_7B, 131072, 131072)),
@@ -134,6 +192,13 @@ AOT_SPECS: list[AotSpec] = [
     AotSpec("select 32k", partial(select, 32768)),
     AotSpec("select 1k", partial(select, 1024)),
     AotSpec("select 32k fixed ratio", partial(select, 32768, 0.3)),
+    AotSpec("pack 7B", partial(pack, MODEL_7B, 32768)),
+    AotSpec("pack 3B", partial(pack, MODEL_3B, 32768)),
+    *[AotSpec("attend 7B", partial(attend, MODEL_7B, 32768, capability), (capability,)) for capability in CAPABILITIES],
+    *[AotSpec("attend 3B", partial(attend, MODEL_3B, 32768, capability), (capability,)) for capability in CAPABILITIES],
+    AotSpec("compact", partial(compact, 32768)),
+    AotSpec("virtualise 7B", partial(virtualise, 28, 32768)),
+    AotSpec("virtualise 3B", partial(virtualise, 36, 32768)),
 ]
 
 
@@ -212,7 +277,7 @@ def main(names: list[str]) -> None:
             spec.launch()
         assert launches, f"{spec.name} starts no kernel"
         for launch in launches:
-            for capability in CAPABILITIES:
+            for capability in spec.capabilities:
                 print(json.dumps(asdict(compile_launch(spec, launch, capability))), flush=True)
 
 
