@@ -49,7 +49,7 @@ def choose_tiles(dtype: torch.dtype, capability: tuple[int, int]) -> Tiles:
 
 
 @triton.jit
-def _copied_tile(rank_ptr, offsets_ptr, token_start_ptr, num_tokens_ptr, BLOCK_TOKENS: tl.constexpr):
+def _tile(rank_ptr, offsets_ptr, token_start_ptr, num_tokens_ptr, BLOCK_TOKENS: tl.constexpr):
     """Tokens of this program's tile of prompt `program_id(1)`, their packed rows, and which of them exist."""
     prompt = tl.program_id(1)
     # [BLOCK_TOKENS]
@@ -62,67 +62,45 @@ def _copied_tile(rank_ptr, offsets_ptr, token_start_ptr, num_tokens_ptr, BLOCK_T
 
 
 @triton.jit
-def _pack_rows_kernel(
-    rows_ptr,
+def _copy_rows_kernel(
+    strided_ptr,  # rows by token
+    packed_ptr,  # rows by rank
     rank_ptr,
     offsets_ptr,
     token_start_ptr,
     num_tokens_ptr,
-    packed_ptr,
     stride_token,
     stride_head,
     NUM_COLUMNS: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
+    PACK: tl.constexpr,
 ):
-    _, token, packed, _, is_stored = _copied_tile(rank_ptr, offsets_ptr, token_start_ptr, num_tokens_ptr, BLOCK_TOKENS)
-    # [BLOCK_COLUMNS]
-    column = tl.program_id(2) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-    mask = is_stored[:, None] & (column < NUM_COLUMNS)[None, :]
-    offs_column = (column // HEAD_SIZE).to(tl.int64) * stride_head + column % HEAD_SIZE
-    rows = tl.load(rows_ptr + token[:, None] * stride_token + offs_column[None, :], mask=mask)
-    tl.store(packed_ptr + packed[:, None] * NUM_COLUMNS + column[None, :], rows, mask=mask)
-
-
-@triton.jit
-def _unpack_rows_kernel(
-    packed_ptr,
-    rank_ptr,
-    offsets_ptr,
-    token_start_ptr,
-    num_tokens_ptr,
-    out_ptr,
-    stride_token,
-    stride_head,
-    NUM_COLUMNS: tl.constexpr,
-    HEAD_SIZE: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr,
-    BLOCK_COLUMNS: tl.constexpr,
-):
-    _, token, packed, mask_token, is_stored = _copied_tile(
+    _, token, packed, mask_token, is_stored = _tile(
         rank_ptr, offsets_ptr, token_start_ptr, num_tokens_ptr, BLOCK_TOKENS
     )
     # [BLOCK_COLUMNS]
     column = tl.program_id(2) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     mask_column = (column < NUM_COLUMNS)[None, :]
-    # Dropped tokens load nothing and are written as 0.
-    rows = tl.load(
-        packed_ptr + packed[:, None] * NUM_COLUMNS + column[None, :], mask=is_stored[:, None] & mask_column, other=0.0
-    )
     offs_column = (column // HEAD_SIZE).to(tl.int64) * stride_head + column % HEAD_SIZE
-    tl.store(
-        out_ptr + token[:, None] * stride_token + offs_column[None, :], rows, mask=mask_token[:, None] & mask_column
-    )
+    # [BLOCK_TOKENS, BLOCK_COLUMNS]
+    strided_ptrs = strided_ptr + token[:, None] * stride_token + offs_column[None, :]
+    packed_ptrs = packed_ptr + packed[:, None] * NUM_COLUMNS + column[None, :]
+    mask_stored = is_stored[:, None] & mask_column
+    if PACK:
+        tl.store(packed_ptrs, tl.load(strided_ptrs, mask=mask_stored), mask=mask_stored)
+    else:
+        # Dropped tokens load nothing and are written as 0.
+        rows = tl.load(packed_ptrs, mask=mask_stored, other=0.0)
+        tl.store(strided_ptrs, rows, mask=mask_token[:, None] & mask_column)
 
 
 @triton.jit
-def _pack_positions_kernel(
+def _positions_kernel(
     rank_ptr, offsets_ptr, token_start_ptr, num_tokens_ptr, positions_ptr, BLOCK_TOKENS: tl.constexpr
 ):
-    position, _, packed, _, is_stored = _copied_tile(
-        rank_ptr, offsets_ptr, token_start_ptr, num_tokens_ptr, BLOCK_TOKENS
-    )
+    position, _, packed, _, is_stored = _tile(rank_ptr, offsets_ptr, token_start_ptr, num_tokens_ptr, BLOCK_TOKENS)
     tl.store(positions_ptr + packed, position, mask=is_stored)
 
 
@@ -138,12 +116,13 @@ def _count_up_to(positions_ptr, num_positions, position, WIDTH: tl.constexpr):
         offs = tl.arange(0, WIDTH) * step
         pivot = tl.load(positions_ptr + first + offs, mask=offs < remaining, other=0)
         num_passed = tl.sum(((pivot <= position) & (offs < remaining)).to(tl.int32))
+        # The last pivot that passed starts the next round.
         skipped = tl.maximum(num_passed - 1, 0) * step
         first += skipped
         remaining = tl.minimum(remaining - skipped, step)
     offs = tl.arange(0, WIDTH)
-    pivot = tl.load(positions_ptr + first + offs, mask=offs < remaining, other=0)
-    return first + tl.sum(((pivot <= position) & (offs < remaining)).to(tl.int32))
+    rest = tl.load(positions_ptr + first + offs, mask=offs < remaining, other=0)
+    return first + tl.sum(((rest <= position) & (offs < remaining)).to(tl.int32))
 
 
 @triton.jit
@@ -248,11 +227,10 @@ def _attend_keys_kernel(
     positions_ptr += packed_start
     num_before = _count_up_to(positions_ptr, num_packed, first_position, SEARCH_WIDTH)
     num_whole = num_before // BLOCK_N * BLOCK_N
-    # Positions differ, so at most BLOCK_M - 1 keys lie behind the first row and not behind the last. [BLOCK_M]
+    # Positions differ, so fewer than BLOCK_M keys lie behind the first row and not behind the last. [BLOCK_M]
     offs_within = num_before + tl.arange(0, BLOCK_M)
-    within = tl.load(positions_ptr + offs_within, mask=offs_within < num_packed, other=0)
-    is_within = (within <= last_position) & (offs_within < num_packed)
-    num_seen = num_before + tl.sum(is_within.to(tl.int32))
+    within = tl.load(positions_ptr + offs_within, mask=offs_within < num_packed, other=num_tokens)
+    num_seen = num_before + tl.sum((within <= last_position).to(tl.int32))
 
     STRIDE: tl.constexpr = NUM_KV_HEADS * HEAD_SIZE
     base = packed_start.to(tl.int64) * STRIDE + (head // GROUP_SIZE) * HEAD_SIZE
@@ -261,42 +239,16 @@ def _attend_keys_kernel(
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     row_max = tl.full([BLOCK_M], float("-inf"), tl.float32)
     row_sum = tl.zeros([BLOCK_M], tl.float32)
+    # fmt: off
     acc, row_max, row_sum = _attend_key_tiles(
-        acc,
-        row_max,
-        row_sum,
-        query,
-        offs_m,
-        key_ptr,
-        value_ptr,
-        positions_ptr,
-        0,
-        num_whole,
-        scale_log2,
-        STRIDE,
-        HEAD_SIZE,
-        BLOCK_N,
-        BLOCK_D,
-        MASKED=False,
+        acc, row_max, row_sum, query, offs_m, key_ptr, value_ptr, positions_ptr, 0, num_whole,
+        scale_log2, STRIDE, HEAD_SIZE, BLOCK_N, BLOCK_D, MASKED=False,
     )
     acc, row_max, row_sum = _attend_key_tiles(
-        acc,
-        row_max,
-        row_sum,
-        query,
-        offs_m,
-        key_ptr,
-        value_ptr,
-        positions_ptr,
-        num_whole,
-        num_seen,
-        scale_log2,
-        STRIDE,
-        HEAD_SIZE,
-        BLOCK_N,
-        BLOCK_D,
-        MASKED=True,
+        acc, row_max, row_sum, query, offs_m, key_ptr, value_ptr, positions_ptr, num_whole, num_seen,
+        scale_log2, STRIDE, HEAD_SIZE, BLOCK_N, BLOCK_D, MASKED=True,
     )
+    # fmt: on
     # Rows that see no key: 0 / 1.
     out = acc / tl.where(row_sum == 0.0, 1.0, row_sum)[:, None]
     out_ptr += token * stride_out_token + head.to(tl.int64) * stride_out_head
@@ -332,7 +284,7 @@ def pack_rows(rows: torch.Tensor, rank: torch.Tensor, batch: PrefillBatch, offse
         Contiguous, of the shape of `rows`; rows behind offsets[n] are unspecified.
     """
     packed = rows.new_empty(rows.shape)
-    _copy_rows(_pack_rows_kernel, rows, packed, rows, rank, batch, offsets)
+    _copy_rows(rows, packed, rank, batch, offsets, pack=True)
     return packed
 
 
@@ -349,31 +301,24 @@ def unpack_rows(
         out: [num_tokens, num_heads, head_size]; any strides but a contiguous last dimension. Tokens of other
             requests are not touched.
     """
-    _copy_rows(_unpack_rows_kernel, packed, out, out, rank, batch, offsets)
+    _copy_rows(out, packed, rank, batch, offsets, pack=False)
 
 
-def _copy_rows(kernel, source, destination, strided, rank, batch, offsets) -> None:
-    """Launch a copy between packed rows and `strided` [num_tokens, num_heads, head_size]."""
+def _copy_rows(strided, packed, rank, batch, offsets, pack: bool) -> None:
+    """Launch a copy from `strided` [num_tokens, num_heads, head_size] to packed rows, or back."""
     _, num_heads, head_size = strided.shape
     num_columns = num_heads * head_size
+    assert strided.stride(2) == packed.stride(2) == 1
+    assert packed.stride(0) == num_columns
     block_columns = min(_COPIED_COLUMNS, triton.next_power_of_2(num_columns))
     block_tokens = _COPIED_ELEMENTS // block_columns
     grid = triton.cdiv(batch.max_num_tokens, block_tokens), batch.num_prompts, triton.cdiv(num_columns, block_columns)
-    kernel[grid](
-        source,
-        rank,
-        offsets,
-        batch.token_start,
-        batch.num_tokens,
-        destination,
-        strided.stride(0),
-        strided.stride(1),
-        NUM_COLUMNS=num_columns,
-        HEAD_SIZE=head_size,
-        BLOCK_TOKENS=block_tokens,
-        BLOCK_COLUMNS=block_columns,
-        num_warps=4,
+    # fmt: off
+    _copy_rows_kernel[grid](
+        strided, packed, rank, offsets, batch.token_start, batch.num_tokens, strided.stride(0), strided.stride(1),
+        num_columns, head_size, block_tokens, block_columns, PACK=pack, num_warps=4,
     )
+    # fmt: on
 
 
 def pack_positions(rank: torch.Tensor, batch: PrefillBatch, offsets: torch.Tensor) -> torch.Tensor:
@@ -389,14 +334,8 @@ def pack_positions(rank: torch.Tensor, batch: PrefillBatch, offsets: torch.Tenso
     """
     positions = torch.empty_like(rank)
     grid = triton.cdiv(batch.max_num_tokens, _POSITIONS_PER_PROGRAM), batch.num_prompts
-    _pack_positions_kernel[grid](
-        rank,
-        offsets,
-        batch.token_start,
-        batch.num_tokens,
-        positions,
-        BLOCK_TOKENS=_POSITIONS_PER_PROGRAM,
-        num_warps=4,
+    _positions_kernel[grid](
+        rank, offsets, batch.token_start, batch.num_tokens, positions, _POSITIONS_PER_PROGRAM, num_warps=4
     )
     return positions
 
@@ -429,6 +368,8 @@ def attend_keys(
     """
     _, num_heads, head_size = query.shape
     num_kv_heads = packed_key.shape[1]
+    assert query.stride(2) == out.stride(2) == 1
+    assert packed_key.stride(0) == packed_value.stride(0) == num_kv_heads * head_size
     if tiles is None:
         capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (0, 0)
         tiles = choose_tiles(query.dtype, capability)
