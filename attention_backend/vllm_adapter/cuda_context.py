@@ -78,9 +78,9 @@ class CUDAPruningContext:
         self.device = device
         self.plan: StepPlan | None = None
         self._states = states
-        # By request-state index, on the host and on the device; 1 is dense.
+        # By request-state index; 1 is dense.
         self._sparsity_p = np.ones(states.max_num_reqs)
-        self._sparsity_p_on_device = StagedWriteTensor(states.max_num_reqs, dtype=torch.float32, device=device)
+        self._is_sparse = StagedWriteTensor(states.max_num_reqs, dtype=torch.int32, device=device)
         self._unread: SparsePrefills | None = None
 
     def bind(self, block_tables: BlockTables, layers_by_group: Sequence[int], num_blocks: int) -> None:
@@ -108,8 +108,8 @@ class CUDAPruningContext:
             sparsity_p = sparsity_p_of(request.sampling_params) if request.prompt_len > 1 else 1.0
             if sparsity_p != self._sparsity_p[index]:
                 self._sparsity_p[index] = sparsity_p
-                self._sparsity_p_on_device.stage_write_elem(index, sparsity_p)
-        self._sparsity_p_on_device.apply_write()
+                self._is_sparse.stage_write_elem(index, int(sparsity_p < 1.0))
+        self._is_sparse.apply_write()
 
     def begin_step(self, batch: InputBatch, slot_mappings: torch.Tensor) -> None:
         """Close the gaps in pruned rows and find the sparse prompts of this step.
@@ -123,11 +123,10 @@ class CUDAPruningContext:
             idx_mapping=batch.idx_mapping,
             query_start_loc=batch.query_start_loc,
             positions=batch.positions,
-            sparsity_p_by_state=self._sparsity_p_on_device.gpu,
+            is_sparse_by_state=self._is_sparse.gpu,
             src_block_table_ptrs=tables.block_table_ptrs,
             dst_block_table_ptrs=tables.input_block_table_ptrs,
             block_table_strides=tables.block_table_strides,
-            num_blocks=tables.num_blocks.gpu,
             slot_mappings=slot_mappings,
             seq_lens=batch.seq_lens,
             removals=self.removals,

@@ -25,7 +25,7 @@ def _virtualise_kernel(
     idx_mapping_ptr,  # [num_reqs]
     query_start_loc_ptr,  # [num_reqs_padded + 1]
     positions_ptr,  # [num_tokens]
-    sparsity_p_ptr,  # [max_num_reqs]
+    is_sparse_ptr,  # [max_num_reqs]
     src_block_table_ptrs,  # [num_groups]
     dst_block_table_ptrs,  # [num_groups]
     block_table_strides_ptr,  # [num_groups]
@@ -55,7 +55,7 @@ def _virtualise_kernel(
         return
 
     start = tl.load(query_start_loc_ptr + row)
-    is_sparse = tl.load(sparsity_p_ptr + state) < 1.0
+    is_sparse = tl.load(is_sparse_ptr + state) != 0
     starts = tl.load(positions_ptr + start) == 0
     seq_len = tl.load(seq_lens_ptr + row)
     # Only sparse requests are ever pruned. What the entry of a dense one holds may be stale: with prefix caching
@@ -109,7 +109,7 @@ def virtualise_step(
     idx_mapping: torch.Tensor,
     query_start_loc: torch.Tensor,
     positions: torch.Tensor,
-    sparsity_p_by_state: torch.Tensor,
+    is_sparse_by_state: torch.Tensor,
     src_block_table_ptrs: torch.Tensor,
     dst_block_table_ptrs: torch.Tensor,
     block_table_strides: torch.Tensor,
@@ -130,7 +130,7 @@ def virtualise_step(
         idx_mapping: request state of every row, [num_reqs], int64; -1 for a dummy request.
         query_start_loc: first token of every row, [num_reqs_padded + 1], int32.
         positions: position of every token in its request, [num_tokens], int64.
-        sparsity_p_by_state: [max_num_reqs], float32; 1 for dense requests.
+        is_sparse_by_state: whether a request prunes its prompt, [max_num_reqs], int32.
         src_block_table_ptrs: addresses of the natural tables by request state, [num_groups], uint64; each
             points to int32 [max_num_reqs, max_num_blocks].
         dst_block_table_ptrs: addresses of the tables by row that attention reads; they hold the natural rows.
@@ -147,7 +147,7 @@ def virtualise_step(
         idx_mapping,
         query_start_loc,
         positions,
-        sparsity_p_by_state,
+        is_sparse_by_state,
         src_block_table_ptrs,
         dst_block_table_ptrs,
         block_table_strides,

@@ -172,7 +172,7 @@ def virtualise(num_groups: int, num_tokens: int, num_reqs: int = 1024, max_num_b
         idx_mapping=meta(num_reqs, dtype=torch.int64),
         query_start_loc=meta(num_reqs + 1),
         positions=meta(num_tokens, dtype=torch.int64),
-        sparsity_p_by_state=meta(num_reqs, dtype=torch.float32),
+        is_sparse_by_state=meta(num_reqs, dtype=torch.int32),
         src_block_table_ptrs=meta(num_groups, dtype=torch.uint64),
         dst_block_table_ptrs=meta(num_groups, dtype=torch.uint64),
         block_table_strides=meta(num_groups, dtype=torch.int64),

@@ -41,7 +41,7 @@ class Buffers:
     idx_mapping: torch.Tensor
     query_start_loc: torch.Tensor
     positions: torch.Tensor
-    sparsity_p_by_state: torch.Tensor
+    is_sparse_by_state: torch.Tensor
     src_block_tables: list[torch.Tensor]
     dst_block_tables: list[torch.Tensor]
     slot_mappings: torch.Tensor
@@ -77,7 +77,7 @@ def make_buffers(rows: list[Row], num_groups: int = 2, num_padded_rows: int = 2)
         idx_mapping=states,
         query_start_loc=torch.tensor([0, *ends, *[num_tokens] * num_padded_rows], dtype=torch.int32),
         positions=torch.cat([torch.arange(row.length - row.num_new, row.length) for row in rows]),
-        sparsity_p_by_state=torch.full((MAX_NUM_REQS,), float(SENTINEL)),
+        is_sparse_by_state=torch.full((MAX_NUM_REQS,), SENTINEL, dtype=torch.int32),
         src_block_tables=[],
         dst_block_tables=[],
         slot_mappings=torch.full((num_groups, num_tokens + 11), -1),
@@ -97,7 +97,7 @@ def make_buffers(rows: list[Row], num_groups: int = 2, num_padded_rows: int = 2)
             state = int(states[index])
             if state < 0:
                 continue
-            buffers.sparsity_p_by_state[state] = row.sparsity_p
+            buffers.is_sparse_by_state[state] = row.sparsity_p < 1
             num_blocks = -(-row.length // BLOCK_SIZE) + BLOCKS_AHEAD
             natural[state, num_blocks:] = SENTINEL
             table[index, :num_blocks] = natural[state, :num_blocks]
@@ -121,7 +121,7 @@ def by_kernel(buffers: Buffers, num_reqs: int) -> Buffers:
         result.idx_mapping,
         result.query_start_loc,
         result.positions,
-        result.sparsity_p_by_state,
+        result.is_sparse_by_state,
         addresses(result.src_block_tables),
         addresses(result.dst_block_tables),
         torch.tensor([table.stride(0) for table in result.src_block_tables]),
@@ -143,15 +143,15 @@ def by_loop(buffers: Buffers, num_reqs: int) -> Buffers:
             if row >= num_reqs or (state := int(result.idx_mapping[row])) < 0:
                 continue
             tokens = range(int(result.query_start_loc[row]), int(result.query_start_loc[row + 1]))
-            first_block, sparsity_p = natural[state, 0], result.sparsity_p_by_state[state]
+            first_block, is_sparse = natural[state, 0], bool(result.is_sparse_by_state[state])
             if result.positions[tokens.start] == 0:
                 result.removals[first_block] = 0
-                if sparsity_p < 1:
+                if is_sparse:
                     result.slot_mappings[group, tokens] = -1
                 else:
                     result.virtual_seq_lens[group, row] = seq_len
                 continue
-            removal = result.removals[first_block].tolist() if sparsity_p < 1 else [0, 0, 0]
+            removal = result.removals[first_block].tolist() if is_sparse else [0, 0, 0]
             kept_blocks, removed_blocks, removed_tokens = removal
             result.virtual_seq_lens[group, row] = seq_len - removed_tokens
             num_used_blocks = -(-seq_len // BLOCK_SIZE)

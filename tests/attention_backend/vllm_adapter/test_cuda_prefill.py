@@ -1,0 +1,178 @@
+"""The CUDA adapter's steps give what the method says: prefill, decode, mixed batches, preemption."""
+
+import pytest
+import torch
+
+from attention_backend.config import SparsityConfig
+from attention_backend.ops.attend import attend_selected
+from attention_backend.ops.estimate import estimate_importance, probe_positions
+from attention_backend.ops.select import forced_tokens, select_tokens
+from tests.attention_backend.vllm_adapter.cuda_step import (
+    BLOCK_SIZE,
+    HEAD_SIZE,
+    LAYERS_BY_GROUP,
+    NUM_HEADS,
+    NUM_KV_HEADS,
+    SCALE,
+    CUDAWorker,
+    Sequence,
+)
+
+NUM_GENERATED = 6
+
+
+def sequence(name: str, num_prompt_tokens: int, sparsity_p: float) -> Sequence:
+    generator = torch.Generator().manual_seed(num_prompt_tokens)
+    num_tokens = num_prompt_tokens + NUM_GENERATED
+    rows = [
+        tuple(
+            torch.randn(num_tokens, heads, HEAD_SIZE, generator=generator) * 1.5
+            for heads in (NUM_HEADS, NUM_KV_HEADS, NUM_KV_HEADS)
+        )
+        for _ in LAYERS_BY_GROUP
+    ]
+    return Sequence(name, sparsity_p, num_prompt_tokens, rows)
+
+
+def kept_tokens(request: Sequence, layer: int, config: SparsityConfig) -> torch.Tensor:
+    length = request.num_prompt_tokens
+    if request.sparsity_p >= 1.0:
+        return torch.arange(length)
+    query, key, _ = request.rows[layer]
+    probes = probe_positions(length, layer, config)
+    importance = estimate_importance(query[probes], key[:length], probes, SCALE)
+    return select_tokens(*importance, request.sparsity_p, forced_tokens(length, config))
+
+
+def expected(request: Sequence, layer: int, num_tokens: int, config: SparsityConfig) -> torch.Tensor:
+    """Output of the first tokens, computed at once: the prompt pruned, generated tokens behind it."""
+    query, key, value = (rows[:num_tokens] for rows in request.rows[layer])
+    kept = kept_tokens(request, layer, config)
+    return attend_selected(query, key, value, kept, request.num_prompt_tokens, SCALE, config.selection)
+
+
+def check(outputs, request: Sequence, config: SparsityConfig) -> None:
+    """Rows that were just computed, against the method."""
+    for layer, rows in outputs[request.request_id].items():
+        wanted = expected(request, layer, request.num_computed, config)[-rows.shape[0] :]
+        torch.testing.assert_close(rows, wanted, atol=2e-6, rtol=1e-5, msg=f"{request.request_id} layer {layer}")
+
+
+@pytest.fixture(params=["zipvl", "keys"])
+def config(request):
+    return SparsityConfig(selection=request.param, num_recent_probes=8, num_random_probes=8, num_sink_tokens=1)
+
+
+@pytest.fixture
+def worker(monkeypatch, config):
+    return CUDAWorker(monkeypatch, config)
+
+
+def test_sparse_and_dense_requests_from_prompt_to_last_token(worker, config):
+    requests = [sequence("a", 37, 0.6), sequence("b", 11, 1.0), sequence("c", 2 * BLOCK_SIZE, 0.8)]
+    for state, request in enumerate(requests):
+        worker.add(request, state + 2)
+    outputs, feedback = worker.step([(request, request.num_prompt_tokens) for request in requests])
+    for request in requests:
+        check(outputs, request, config)
+    kept = {
+        request.request_id: [kept_tokens(request, layer, config).numel() for layer in sorted(LAYERS_BY_GROUP)]
+        for request in requests
+    }
+    assert feedback == {"a": kept["a"], "c": kept["c"]}
+    assert max(kept["a"]) < 37 - BLOCK_SIZE
+    for num_padded in (0, 2, 1, 0, 3, 0):
+        outputs, feedback = worker.step([(request, 1) for request in requests], num_padded)
+        assert feedback == {}
+        for request in requests:
+            check(outputs, request, config)
+
+
+def test_emptied_blocks_are_never_touched_again(worker, config):
+    request = sequence("a", 50, 0.5)
+    worker.add(request, 0)
+    _, feedback = worker.step([(request, 50)])
+    for group, layer in enumerate(LAYERS_BY_GROUP):
+        kept_blocks = -(-feedback["a"][layer] // BLOCK_SIZE)
+        freed = request.blocks[group][kept_blocks : 50 // BLOCK_SIZE]
+        assert freed
+        worker.kv_caches[group][freed] = float("nan")
+    for _ in range(NUM_GENERATED):
+        outputs, _ = worker.step([(request, 1)])
+        check(outputs, request, config)
+    for group, layer in enumerate(LAYERS_BY_GROUP):
+        kept_blocks = -(-feedback["a"][layer] // BLOCK_SIZE)
+        assert worker.kv_caches[group][request.blocks[group][kept_blocks : 50 // BLOCK_SIZE]].isnan().all()
+
+
+def test_a_prompt_joins_while_others_decode(worker, config):
+    first, second = sequence("a", 30, 0.7), sequence("b", 23, 0.6)
+    worker.add(first, 1)
+    worker.step([(first, 30)])
+    worker.add(second, 0)
+    outputs, feedback = worker.step([(first, 1), (second, 23)])
+    check(outputs, first, config)
+    check(outputs, second, config)
+    assert list(feedback) == ["b"]
+
+
+def test_a_preempted_request_selects_again_what_it_selected(worker, config):
+    request = sequence("a", 41, 0.6)
+    worker.add(request, 3)
+    _, first = worker.step([(request, 41)])
+    for _ in range(3):
+        worker.step([(request, 1)])
+    worker.add(request, 5)
+    outputs, again = worker.step([(request, 44)])
+    check(outputs, request, config)
+    assert again == first
+    outputs, _ = worker.step([(request, 1)])
+    check(outputs, request, config)
+
+
+def test_a_dense_request_inherits_nothing_from_the_former_owner_of_its_blocks(worker, config):
+    pruned, dense = sequence("a", 33, 0.5), sequence("b", 33, 1.0)
+    worker.add(pruned, 0)
+    worker.step([(pruned, 33)])
+    worker._next_block = 1
+    worker.add(dense, 0)
+    for count in (33, 1, 1):
+        outputs, _ = worker.step([(dense, count)])
+        check(outputs, dense, config)
+
+
+def test_a_prompt_of_one_token_is_dense(worker, config):
+    request = sequence("a", 1, 0.5)
+    worker.add(request, 0)
+    for _ in range(3):
+        outputs, feedback = worker.step([(request, 1)])
+        assert feedback == {}
+        check(outputs, request, config)
+
+
+def test_steps_that_are_not_planned_read_natural_lengths(worker):
+    """Dummy runs and graph captures come past the builders only."""
+    worker.context.seq_lens.fill_(-1)
+    builder = worker.builders[0]
+    seq_lens = torch.tensor([7, 9], dtype=torch.int32)
+    common = make_common(seq_lens)
+    metadata = builder.build(0, common)
+    assert metadata.seq_lens.data_ptr() == worker.context.seq_lens[0].data_ptr()
+    assert metadata.seq_lens.tolist() == [7, 9]
+
+
+def make_common(seq_lens: torch.Tensor):
+    from vllm.v1.attention.backend import CommonAttentionMetadata
+
+    query_start_loc = torch.arange(3, dtype=torch.int32)
+    return CommonAttentionMetadata(
+        query_start_loc=query_start_loc,
+        query_start_loc_cpu=query_start_loc,
+        seq_lens=seq_lens,
+        num_reqs=2,
+        num_actual_tokens=2,
+        max_query_len=1,
+        max_seq_len=9,
+        block_table_tensor=torch.zeros(2, 4, dtype=torch.int32),
+        slot_mapping=torch.zeros(2, dtype=torch.int64),
+    )
