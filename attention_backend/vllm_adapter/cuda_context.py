@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from vllm.utils.math_utils import round_up
 from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.core.sched.output import NewRequestData
 from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
@@ -29,7 +30,7 @@ class SparsePrefills:
     Attributes:
         request_ids: vLLM's ids.
         batch: where their tokens are.
-        probes: probe positions by KV cache group, [num_groups, n, max_probes], int32.
+        probes: probe positions by KV cache group, [num_groups, n, at least max(num_probes)], int32.
         num_probes: [n], int32.
         num_kept: written by the layers' forward, [num_groups, n], int32.
         has_others: whether the step holds other requests too.
@@ -146,30 +147,53 @@ class CUDAPruningContext:
         num_prompt_tokens = self._states.prompt_len.np[states[rows]]
         num_tokens = batch.num_scheduled_tokens[rows]
         assert (num_tokens >= num_prompt_tokens).all(), "a sparse prompt was split over steps"
-        token_start = batch.query_start_loc_np[rows]
+        return self.plan_prefills(
+            request_ids=[batch.req_ids[row] for row in rows.tolist()],
+            token_start=batch.query_start_loc_np[rows],
+            num_tokens=num_tokens,
+            num_prompt_tokens=num_prompt_tokens,
+            rows=rows,
+            sparsity_p=self._sparsity_p[states[rows]],
+            has_others=rows.size < batch.num_reqs,
+        )
+
+    def plan_prefills(
+        self,
+        request_ids: list[str],
+        token_start: np.ndarray,
+        num_tokens: np.ndarray,
+        num_prompt_tokens: np.ndarray,
+        rows: np.ndarray,
+        sparsity_p: np.ndarray,
+        has_others: bool,
+    ) -> SparsePrefills:
+        """Bring what the host knows of sparse prompts to the device; arrays are [n], see `PrefillBatch`."""
         probes = [_probes(int(length), self.layers_by_group, self.config) for length in num_prompt_tokens]
-        num_probes = [by_group.shape[1] for by_group in probes]
-        padded = torch.zeros(len(self.layers_by_group), len(probes), max(num_probes), dtype=torch.int32)
+        num_probes = np.array([by_group.shape[1] for by_group in probes])
+        num_groups, num_prompts = len(self.layers_by_group), len(probes)
+        # Triton compiles a kernel anew for addresses that are no multiple of 16 bytes, hence the rounding.
+        padded = torch.zeros(num_groups, num_prompts, round_up(int(num_probes.max()), 16), dtype=torch.int32)
         for prompt, by_group in enumerate(probes):
             padded[:, prompt, : by_group.shape[1]] = by_group
         # One copy for all: [5, n], int32.
-        numbers = np.stack([token_start, num_tokens, num_prompt_tokens, rows, num_probes]).astype(np.int32)
-        on_device = async_tensor_h2d(numbers, device=self.device)
+        numbers = np.zeros((5, round_up(num_prompts, 4)), np.int32)
+        numbers[:, :num_prompts] = token_start, num_tokens, num_prompt_tokens, rows, num_probes
+        on_device = async_tensor_h2d(numbers, device=self.device)[:, :num_prompts]
         return SparsePrefills(
-            request_ids=[batch.req_ids[row] for row in rows.tolist()],
+            request_ids=request_ids,
             batch=PrefillBatch(
                 token_start=on_device[0],
                 num_tokens=on_device[1],
                 num_prompt_tokens=on_device[2],
                 row=on_device[3],
-                sparsity_p=async_tensor_h2d(self._sparsity_p[states[rows]], device=self.device),
+                sparsity_p=async_tensor_h2d(sparsity_p, device=self.device),
                 max_num_tokens=int(num_tokens.max()),
                 max_prompt_tokens=int(num_prompt_tokens.max()),
             ),
             probes=async_tensor_h2d(padded, device=self.device),
             num_probes=on_device[4],
-            num_kept=torch.empty(len(self.layers_by_group), len(probes), dtype=torch.int32, device=self.device),
-            has_others=rows.size < batch.num_reqs,
+            num_kept=torch.empty(num_groups, num_prompts, dtype=torch.int32, device=self.device),
+            has_others=has_others,
         )
 
     def take_feedback(self) -> "PendingFeedback | None":

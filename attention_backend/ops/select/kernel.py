@@ -9,6 +9,8 @@ from attention_backend.ops.prefill_batch import PrefillBatch
 # float32 numbers that are not negative order as their bits do, read as int32.
 _INFINITY_BITS = tl.constexpr(0x7F800000)
 _FORCED_BITS = tl.constexpr(0x7FFFFFFF)
+# Up to this many tokens a smaller program is faster.
+LONGEST_SHORT_PROMPT = 4096
 
 
 @triton.jit
@@ -201,7 +203,7 @@ def select_tokens_varlen(
     num_step_tokens = importance.shape[1]
     rank = torch.empty(num_step_tokens, dtype=torch.int32, device=importance.device)
     num_kept = torch.empty(batch.num_prompts, dtype=torch.int32, device=importance.device)
-    is_short = batch.max_prompt_tokens <= 4096
+    is_short = batch.max_prompt_tokens <= LONGEST_SHORT_PROMPT
     _select_kernel[(batch.num_prompts,)](
         importance,
         batch.token_start,
