@@ -6,8 +6,10 @@ from typing import Any, Literal, get_args
 
 from attention_backend.errors import InvalidSparsityConfig
 
-Selection = Literal["zipvl", "keys"]
+Selection = Literal["zipvl", "keys", "fixed"]
 SELECTIONS: tuple[str, ...] = get_args(Selection)
+# "fixed" does not follow the request's `sparsity_p`, so nobody is served with it.
+SERVED_SELECTIONS = ("zipvl", "keys")
 
 # Key under which the options travel in vLLM's `additional_config`.
 CONFIG_KEY = "winnow"
@@ -19,12 +21,14 @@ class SparsityConfig:
 
     Attributes:
         selection: "zipvl" lets selected queries attend selected keys (ZipVL section 4, the mode of
-            the published ratios); "keys" computes every query and prunes keys and values only.
+            the published ratios); "keys" computes every query and prunes keys and values only; "fixed", for
+            benchmarks, is "zipvl" with a given number of tokens, whatever the model attends to.
         num_recent_probes: most recent prompt rows used as probe queries.
         num_random_probes: seeded-random earlier prompt rows used as probe queries.
         exact: use every prompt row as a probe (slower, no sampling error).
         num_sink_tokens: first prompt tokens that are always kept.
         num_recent_tokens: last prompt tokens that are always kept.
+        fixed_token_ratio: share of the prompt tokens that selection "fixed" keeps in every layer, in (0, 1].
 
     Raises:
         InvalidSparsityConfig: a value is out of range.
@@ -36,6 +40,7 @@ class SparsityConfig:
     exact: bool = False
     num_sink_tokens: int = 0
     num_recent_tokens: int = 4
+    fixed_token_ratio: float | None = None
 
     def __post_init__(self) -> None:
         if self.selection not in SELECTIONS:
@@ -48,12 +53,27 @@ class SparsityConfig:
         self._check_count("num_random_probes", minimum=0)
         self._check_count("num_sink_tokens", minimum=0)
         self._check_count("num_recent_tokens", minimum=1)
+        self._check_fixed_token_ratio()
 
     def _check_count(self, field: str, minimum: int) -> None:
         value = getattr(self, field)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise InvalidSparsityConfig(
                 f"{field} is {value!r}, but must be a whole number of at least {minimum}. Give such a number."
+            )
+
+    def _check_fixed_token_ratio(self) -> None:
+        ratio = self.fixed_token_ratio
+        if self.selection != "fixed":
+            if ratio is not None:
+                raise InvalidSparsityConfig(
+                    f"fixed_token_ratio is {ratio!r} and selection {self.selection!r}, but only selection 'fixed' has "
+                    "a fixed ratio. Leave fixed_token_ratio out."
+                )
+        elif isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
+            raise InvalidSparsityConfig(
+                f"fixed_token_ratio is {ratio!r}, but selection 'fixed' needs a number in (0, 1]. "
+                "Give such a number, or choose another selection."
             )
 
     @classmethod

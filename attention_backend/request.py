@@ -95,7 +95,7 @@ def token_ratio(kept_tokens_per_layer: list[int], num_prompt_tokens: int, select
     Args:
         kept_tokens_per_layer: |m_K| by layer.
         num_prompt_tokens: L.
-        selection: "zipvl" has m_Q = m_K; "keys" computes all L queries.
+        selection: "zipvl" and "fixed" have m_Q = m_K; "keys" computes all L queries.
     """
     key_ratio = sum(kept_tokens_per_layer) / (len(kept_tokens_per_layer) * num_prompt_tokens)
-    return key_ratio if selection == "zipvl" else (1.0 + key_ratio) / 2.0
+    return (1.0 + key_ratio) / 2.0 if selection == "keys" else key_ratio

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass, field, fields
 
 from attention_backend import SparsityConfig, check_sparsity_p
-from attention_backend.config import SELECTIONS
+from attention_backend.config import SERVED_SELECTIONS
 from attention_backend.errors import InvalidSparsityP
 from server.errors import InvalidServerSettings
 
@@ -49,7 +49,9 @@ class ServerSettings:
         Raises:
             InvalidServerSettings, InvalidSparsityConfig: a value is out of range.
         """
-        options = {option.name: getattr(args, option.name) for option in fields(SparsityConfig)}
+        # Selection "fixed" is for benchmarks: no server option leads to it.
+        names = {option.name for option in fields(SparsityConfig)} - {"fixed_token_ratio"}
+        options = {name: getattr(args, name) for name in names}
         return cls(
             sparsity_p=args.sparsity_p,
             min_sparsity_p=args.min_sparsity_p,
@@ -82,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--selection",
-        choices=SELECTIONS,
+        choices=SERVED_SELECTIONS,
         default=sparsity.selection,
         help="zipvl: selected queries attend selected keys; keys: every query is computed, keys and values are pruned.",
     )

@@ -196,7 +196,7 @@ class TopPCPUAttentionImpl(CPUAttentionBackendImpl):
         importance = estimate_importance(query[probes], key[:num_prompt_tokens], probes, self.scale)
         mass, score = mean_over_ranks(torch.stack(importance))
         forced = forced_tokens(num_prompt_tokens, config)
-        kept = select_tokens(mass, score, prefill.sparsity_p, forced)
+        kept = select_tokens(mass, score, prefill.sparsity_p, forced, config.fixed_token_ratio)
         output = attend_selected(query, key, value, kept, num_prompt_tokens, self.scale, config.selection)
 
         block_row = step.block_table[prefill.row]

@@ -10,6 +10,8 @@ def test_round_trip_through_additional_config():
     config = SparsityConfig(selection="keys", num_random_probes=7, exact=True, num_sink_tokens=2)
     assert SparsityConfig.from_additional_config(config.to_additional_config()) == config
     assert SparsityConfig.from_additional_config(None) == SparsityConfig()
+    fixed = SparsityConfig(selection="fixed", fixed_token_ratio=0.25)
+    assert SparsityConfig.from_additional_config(fixed.to_additional_config()) == fixed
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,13 @@ def test_round_trip_through_additional_config():
         ({"num_random_probes": True}, "num_random_probes"),
         ({"exact": "yes"}, "exact"),
         ({"probes": 3}, "probes"),
+        ({"selection": "fixed"}, "fixed_token_ratio is None, but selection 'fixed' needs"),
+        ({"selection": "fixed", "fixed_token_ratio": 0}, "fixed_token_ratio is 0"),
+        ({"selection": "fixed", "fixed_token_ratio": 1.5}, "fixed_token_ratio is 1.5"),
+        ({"selection": "fixed", "fixed_token_ratio": "0.5"}, "fixed_token_ratio is '0.5'"),
+        ({"selection": "fixed", "fixed_token_ratio": True}, "fixed_token_ratio is True"),
+        ({"selection": "fixed", "fixed_token_ratio": float("nan")}, "fixed_token_ratio is nan"),
+        ({"fixed_token_ratio": 0.25}, "fixed_token_ratio is 0.25 and selection 'zipvl'"),
     ],
 )
 def test_bad_options_are_named(options, field):

@@ -38,6 +38,7 @@ def test_absent_means_dense():
 def test_token_ratio_by_hand():
     # Two layers keep 20 and 60 of 100: keys .4 on average; queries .4 (zipvl) or 1 (keys).
     assert token_ratio([20, 60], 100, "zipvl") == pytest.approx(0.4)
+    assert token_ratio([20, 60], 100, "fixed") == pytest.approx(0.4)
     assert token_ratio([20, 60], 100, "keys") == pytest.approx(0.7)
 
 

@@ -1,6 +1,7 @@
 """Selection does not depend on block size, number of ranks or process layout; a wrong start is refused."""
 
 import json
+import math
 
 import pytest
 from vllm.config import get_layers_from_vllm_config
@@ -38,6 +39,16 @@ def test_block_size_changes_nothing_but_rounding(zipvl_engine):
         check_same_answer(output, tokens_of(reference), expected.kept_tokens_per_layer, logprobs)
         assert report.token_ratio == expected.token_ratio
         assert report.kv_ratio >= expected.kv_ratio
+
+
+def test_fixed_selection_keeps_its_ratio_whatever_sparsity_p_says():
+    engine = Engine(SparsityConfig(selection="fixed", fixed_token_ratio=0.25), enable_prefix_caching=False)
+    for sparsity_p in (0.99, 0.3):
+        report = report_of(engine.solo(Ask(PROMPTS["one-image"], sparsity_p)))
+        kept = math.ceil(0.25 * report.num_prompt_tokens)
+        assert report.kept_tokens_per_layer == [kept] * 4
+        assert report.token_ratio == pytest.approx(kept / report.num_prompt_tokens)
+    assert report_of(engine.solo(Ask(PROMPTS["one-image"]))).token_ratio == 1.0
 
 
 def test_prefix_cache_serves_dense_requests_and_never_holds_sparse_ones():

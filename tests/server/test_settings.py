@@ -1,9 +1,11 @@
 """The operator's default and bounds."""
 
+import argparse
+
 import pytest
 
 from server.errors import InvalidServerSettings
-from server.settings import ServerSettings
+from server.settings import ServerSettings, add_arguments
 
 
 def test_defaults_serve_dense_and_allow_everything():
@@ -27,3 +29,16 @@ def test_default_outside_the_bounds_is_refused(sparsity_p):
 
 def test_bounds_are_inclusive():
     assert ServerSettings(sparsity_p=0.5, min_sparsity_p=0.5, max_sparsity_p=0.5).sparsity_p == 0.5
+
+
+@pytest.mark.parametrize("selection", ["zipvl", "keys", "fixed"])
+def test_only_what_follows_the_request_can_be_served(selection, capsys):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    if selection == "fixed":
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--selection", selection])
+        assert "choose from" in capsys.readouterr().err
+    else:
+        settings = ServerSettings.from_args(parser.parse_args(["--selection", selection]))
+        assert (settings.sparsity.selection, settings.sparsity.fixed_token_ratio) == (selection, None)

@@ -28,7 +28,7 @@ def attend_selected(
         kept: ascending positions of the kept prompt tokens, [k], int64, at least one.
         num_prompt_tokens: L <= num_tokens.
         scale: softmax scale.
-        selection: "zipvl" computes kept rows only, "keys" computes every row.
+        selection: "keys" computes every row, the others kept rows only.
 
     Returns:
         [num_tokens, num_heads, head_size] in the dtype of `query`. Rows that are not computed, or that
@@ -40,7 +40,7 @@ def attend_selected(
     columns = torch.cat([kept, generated])
     key, value = key[columns], value[columns]
     output = torch.zeros_like(query)
-    if selection == "zipvl":
+    if selection != "keys":
         # Rows and columns are the same ascending positions, so the pattern is an ordinary triangle.
         output[columns] = _attend(query[columns], key, value, scale, is_causal=True)
         return output
