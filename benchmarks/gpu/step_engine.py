@@ -1,0 +1,205 @@
+"""A vLLM engine inside this process, driven step by step: admit requests, time decode steps, look at its blocks."""
+
+import time
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+
+from attention_backend.request import SPARSITY_P
+
+# Ordinary tokens in the vocabularies of Qwen2.5-VL and of the demo model alike.
+FIRST_TOKEN, LAST_TOKEN = 300, 450
+WARMUP_STEPS = 8
+
+
+class HostClock:
+    """Host time inside the scheduler and the worker's launch path.
+
+    Waiting for the GPU is not in it: outputs are fetched elsewhere.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self._elapsed_s = 0.0
+        for owner, name in (
+            (core.scheduler, "schedule"),
+            (core.scheduler, "update_from_output"),
+            (core.model_executor, "execute_model"),
+            (core.model_executor, "sample_tokens"),
+        ):
+            setattr(owner, name, self._timed(getattr(owner, name)))
+
+    def _timed(self, function):
+        def timed(*args, **kwargs):
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._elapsed_s += time.perf_counter() - start
+
+        return timed
+
+    def take_ms(self) -> float:
+        """Milliseconds since the last call."""
+        elapsed_s, self._elapsed_s = self._elapsed_s, 0.0
+        return elapsed_s * 1000
+
+
+class StepEngine:
+    """Requests with made-up prompts on one engine.
+
+    Args:
+        llm: a `vllm.LLM` whose engine core is in this process.
+        seed: of the prompts; the same seed gives the same prompts in the same order.
+    """
+
+    def __init__(self, llm: Any, seed: int) -> None:
+        self.llm = llm
+        self._engine = llm.llm_engine
+        self._core = self._engine.engine_core.engine_core
+        self._host = HostClock(self._core)
+        self._seed = seed
+        self._ids = count()
+        # Generated tokens by request.
+        self.running: dict[str, int] = {}
+
+    @property
+    def scheduler(self) -> Any:
+        return self._core.scheduler
+
+    @property
+    def num_groups(self) -> int:
+        """Blocks that one block's worth of tokens takes: one of each KV cache group."""
+        return len(self.scheduler.kv_cache_config.kv_cache_groups)
+
+    @property
+    def block_size(self) -> int:
+        return self.scheduler.block_size
+
+    @property
+    def num_free_blocks(self) -> int:
+        return self.scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the blocks that requests hold."""
+        config = self.scheduler.kv_cache_config
+        # Every tensor names the whole allocation; with a group per layer they alias each other.
+        block_bytes = config.kv_cache_tensors[0].size // config.num_blocks
+        # Block 0 is the null block.
+        return (config.num_blocks - 1 - self.num_free_blocks) * block_bytes
+
+    def admit(self, num_requests: int, num_prompt_tokens: int, sparsity_p: float, max_tokens: int) -> float:
+        """Add requests and step until each has its first token; returns the seconds that took."""
+        start = time.perf_counter()
+        waiting = {self._add(num_prompt_tokens, sparsity_p, max_tokens) for _ in range(num_requests)}
+        while waiting:
+            waiting -= self._step()
+        return time.perf_counter() - start
+
+    def _add(self, num_prompt_tokens: int, sparsity_p: float, max_tokens: int) -> str:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        index = next(self._ids)
+        prompt = np.random.default_rng([self._seed, index]).integers(FIRST_TOKEN, LAST_TOKEN, num_prompt_tokens)
+        params = SamplingParams(
+            max_tokens=max_tokens,
+            temperature=0.0,
+            ignore_eos=True,
+            detokenize=False,
+            extra_args={SPARSITY_P: sparsity_p} if sparsity_p < 1.0 else None,
+        )
+        request_id = f"request-{index}"
+        self.running[request_id] = 0
+        self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=prompt.tolist()), params)
+        return request_id
+
+    def _step(self) -> set[str]:
+        """One engine step; returns the requests that got a token.
+
+        Raises:
+            RuntimeError: a request ended otherwise than by its length.
+        """
+        outputs = self._engine.step()
+        for output in outputs:
+            if output.finished:
+                del self.running[output.request_id]
+                if (reason := output.outputs[0].finish_reason) != "length":
+                    raise RuntimeError(
+                        f"{output.request_id} ended with finish reason {reason!r}; see the engine's log."
+                    )
+            else:
+                self.running[output.request_id] = len(output.outputs[0].token_ids)
+        return {output.request_id for output in outputs}
+
+    def decode(self, num_steps: int) -> tuple[list[float], list[float], float]:
+        """Time steps in which all running requests decode.
+
+        Returns:
+            Wall-clock milliseconds between the outputs of successive steps, host milliseconds of each, and the mean
+            number of tokens that a request had generated.
+
+        Raises:
+            RuntimeError: a request was preempted, so the steps were not pure decoding.
+        """
+        for _ in range(WARMUP_STEPS):
+            self._step()
+        generated_before = self._mean_generated()
+        self._host.take_ms()
+        step_ms, host_ms, last = [], [], time.perf_counter()
+        while len(step_ms) < num_steps:
+            if len(self._step()) != len(self.running):
+                raise RuntimeError(
+                    "A step gave no token to a running request: the KV cache is too small for this point."
+                )
+            now = time.perf_counter()
+            step_ms.append((now - last) * 1000)
+            host_ms.append(self._host.take_ms())
+            last = now
+        return step_ms, host_ms, (generated_before + self._mean_generated()) / 2
+
+    def step_once(self) -> None:
+        """One step, for the profiler."""
+        self._step()
+
+    def _mean_generated(self) -> float:
+        return sum(self.running.values()) / len(self.running)
+
+    def prefill(self, num_prompt_tokens: int, sparsity_p: float) -> float:
+        """Seconds from adding a request to its only token."""
+        seconds = self.admit(1, num_prompt_tokens, sparsity_p, max_tokens=1)
+        self._settle()
+        return seconds
+
+    def fill(self, num_prompt_tokens: int, sparsity_p: float, window: int, max_tokens: int) -> Iterator[float]:
+        """Admit requests until the KV cache could not take another and let all of them generate `window` tokens.
+
+        Yields:
+            Seconds of every round of admissions.
+        """
+        config = self._engine.vllm_config.scheduler_config
+        prompt_blocks = self.num_groups * (num_prompt_tokens // self.block_size + 1)
+        growth_blocks = self.num_groups * (window // self.block_size + 1)
+        at_once = max(1, config.max_num_batched_tokens // (num_prompt_tokens + 1))
+        while True:
+            free = self.num_free_blocks - growth_blocks * len(self.running)
+            fitting = min(free // (prompt_blocks + growth_blocks), at_once, config.max_num_seqs - len(self.running))
+            if fitting < 1:
+                return
+            yield self.admit(fitting, num_prompt_tokens, sparsity_p, max_tokens)
+
+    def clear(self) -> None:
+        """Abort everything."""
+        self._engine.abort_request(list(self.running))
+        self.running.clear()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Let the step that is still in flight come back, so that the next point starts on an idle engine."""
+        while self._engine.has_unfinished_requests() or self._core.batch_queue:
+            self._engine.step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
