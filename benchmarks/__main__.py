@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.gpu.device import EXIT_CODE, NoCudaDevice
 from benchmarks.readme import replace_section
 from benchmarks.registry import CASES, load
 from benchmarks.results import RESULTS_DIR, write
@@ -41,4 +42,8 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except NoCudaDevice as error:
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_CODE)

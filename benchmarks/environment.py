@@ -21,7 +21,8 @@ def describe(**more: Any) -> dict[str, Any]:
         "commit": _commit(),
         "cpu": _cpu(),
         "num_cores": os.cpu_count(),
-        "gpu": _gpu(),
+        "gpu": (gpu := _gpu()),
+        "driver": _driver() if gpu else None,
         "python": platform.python_version(),
         **{name: found for name in PACKAGES if (found := _version(name))},
         **more,
@@ -36,7 +37,10 @@ def _version(distribution: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The checked-out commit, with "+changes" where tracked files differ from it; None outside a checkout."""
+    """The checked-out commit, with "+changes" where tracked files differ from it.
+
+    Outside a checkout: what WINNOW_COMMIT says, or None.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
@@ -45,7 +49,7 @@ def _commit() -> str | None:
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("WINNOW_COMMIT")
 
 
 def _cpu() -> str:
@@ -60,3 +64,8 @@ def _gpu() -> str | None:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]

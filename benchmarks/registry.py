@@ -22,7 +22,7 @@ class Case(Protocol):
         """The result as a Markdown table."""
 
 
-CASES = ("accuracy", "step_overhead")
+CASES = ("accuracy", "step_overhead", "gpu_kernels", "gpu_smoke", "gpu_engine", "gpu_prefill", "gpu_capacity")
 
 
 def load(name: str) -> Case:

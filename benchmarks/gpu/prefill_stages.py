@@ -1,0 +1,80 @@
+"""The stages of one layer's sparse prefill as the adapter strings the launchers together, each callable alone."""
+
+import torch
+
+from attention_backend.config import SparsityConfig
+from attention_backend.ops.attend.kernel import attend_keys, pack_positions, pack_rows, stored_offsets, unpack_rows
+from attention_backend.ops.compact.kernel import compact_slots_varlen
+from attention_backend.ops.estimate.kernel import estimate_importance_varlen
+from attention_backend.ops.select.kernel import select_tokens_varlen
+from benchmarks.gpu.prompts import BLOCK_SIZE, PrefillStep
+
+
+def estimate(step: PrefillStep) -> torch.Tensor:
+    """Importance, [2, num_tokens], float32."""
+    return estimate_importance_varlen(step.query, step.key, step.batch, step.probes, step.num_probes, step.scale)
+
+
+def select_fixed(step: PrefillStep, importance: torch.Tensor, token_ratio: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rank of every token and number kept of every prompt."""
+    config = SparsityConfig()
+    return select_tokens_varlen(
+        importance, step.batch, config.num_sink_tokens, config.num_recent_tokens, fixed_token_ratio=token_ratio
+    )
+
+
+def attend_zipvl_step(step: PrefillStep, rank: torch.Tensor, num_kept: torch.Tensor, out: torch.Tensor) -> None:
+    """Gather, FlashAttention over the packed rows, scatter."""
+    offsets = stored_offsets(num_kept, step.batch)
+    query, key, value = (pack_rows(rows, rank, step.batch, offsets) for rows in (step.query, step.key, step.value))
+    packed = flash_attention(query, key, value, offsets, step.batch.max_num_tokens, step.scale)
+    unpack_rows(packed, rank, step.batch, offsets, out)
+
+
+def attend_keys_step(step: PrefillStep, rank: torch.Tensor, num_kept: torch.Tensor, out: torch.Tensor) -> None:
+    """Every query over the kept keys."""
+    offsets = stored_offsets(num_kept, step.batch)
+    key, value = (pack_rows(rows, rank, step.batch, offsets) for rows in (step.key, step.value))
+    positions = pack_positions(rank, step.batch, offsets)
+    attend_keys(step.query, key, value, positions, step.batch, offsets, step.scale, out)
+
+
+def flash_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, offsets: torch.Tensor, max_tokens: int, scale: float
+) -> torch.Tensor:
+    """vLLM's causal varlen FlashAttention over prompts that begin at `offsets`."""
+    from vllm.v1.attention.backends.fa_utils import flash_attn_varlen_func, get_flash_attn_version
+
+    return flash_attn_varlen_func(
+        q=query,
+        k=key,
+        v=value,
+        cu_seqlens_q=offsets,
+        cu_seqlens_k=offsets,
+        max_seqlen_q=max_tokens,
+        max_seqlen_k=max_tokens,
+        softmax_scale=scale,
+        causal=True,
+        fa_version=get_flash_attn_version(head_size=query.shape[-1]),
+    )
+
+
+def compact(
+    step: PrefillStep, rank: torch.Tensor, num_kept: torch.Tensor, removals: torch.Tensor, cache: torch.Tensor
+) -> None:
+    """Slots, then vLLM's own cache write.
+
+    Args:
+        removals: [num_blocks, 3], int32.
+        cache: [2, num_blocks, BLOCK_SIZE, num_kv_heads, head_size].
+    """
+    slots = compact_slots_varlen(rank, num_kept, step.batch, step.block_table, BLOCK_SIZE, removals)
+    write_cache(step, slots, cache)
+
+
+def write_cache(step: PrefillStep, slots: torch.Tensor, cache: torch.Tensor) -> None:
+    """Keys and values of the step into the paged cache; slot -1 writes nothing."""
+    from vllm.v1.attention.backends.fa_utils import reshape_and_cache_flash
+
+    scale = torch.ones((), device=cache.device)
+    reshape_and_cache_flash(step.key, step.value, cache[0], cache[1], slots, "auto", scale, scale)

@@ -1,0 +1,58 @@
+"""Results of the GPU cases as Markdown."""
+
+from typing import Any
+
+from benchmarks.readme import markdown_table
+from benchmarks.results import Result
+
+_ERROR_CHARACTERS = 120
+_HEADER = (
+    "point",
+    "mode",
+    "batch",
+    "time, ms (p20 to p80)",
+    "vs. stock",
+    "bound, ms",
+    "share of bound",
+    "attention kernels, ms",
+    "host, ms",
+    "KV, GB",
+    "tokens/s",
+)
+
+
+def cell(value: float | None, digits: int = 2) -> str:
+    """A figure, or a dash where there is none."""
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def comparison_table(result: Result) -> str:
+    """A row per point and mode; a point that could not be measured says why."""
+    return markdown_table(_HEADER, [_comparison_row(row) for row in result.summary])
+
+
+def _comparison_row(row: dict[str, Any]) -> list[str]:
+    if "error" in row:
+        return [row["name"], row["mode"], error_line(row["error"]), *["-"] * (len(_HEADER) - 3)]
+    key = "prefill_ms" if row["kind"] == "prefill" else "step_ms"
+    times = f"{cell(row[key])} ({cell(row[f'{key}_p20'])} to {cell(row[f'{key}_p80'])})"
+    kv_bytes = row.get("kv_bytes")
+    return [
+        row["name"],
+        row["mode"],
+        str(row["batch"]),
+        times,
+        cell(row.get("speedup")),
+        cell(row.get("bound_ms")),
+        cell(row.get("share_of_bound")),
+        cell(row["attention_ms"]),
+        cell(row.get("host_ms")),
+        cell(kv_bytes and kv_bytes / 1e9),
+        cell(row.get("tokens_per_s"), 0),
+    ]
+
+
+def error_line(error: str) -> str:
+    """The beginning of a message, fit for a table."""
+    line = " ".join(error.split()).replace("|", "/")
+    return line if len(line) <= _ERROR_CHARACTERS else line[:_ERROR_CHARACTERS] + " ..."
