@@ -20,6 +20,7 @@ ENGINE = {
     "max_num_batched_tokens": 2048,
     "max_num_seqs": 8,
     "block_size": 16,
+    "gpu_memory_utilization": 0.5,
     "kv_cache_memory_bytes": 1 << 30,
     "enable_prefix_caching": False,
     "enable_chunked_prefill": False,

@@ -90,6 +90,8 @@ def engine_arguments(setting: Setting) -> dict[str, Any]:
         "max_num_batched_tokens": MAX_MODEL_LEN,
         "max_num_seqs": setting.max_num_seqs,
         "block_size": 16,
+        # Only a check of the free memory: the line below says what the KV cache takes.
+        "gpu_memory_utilization": 0.5,
         "kv_cache_memory_bytes": setting.kv_cache_bytes,
         "enable_prefix_caching": False,
         "enable_chunked_prefill": False,

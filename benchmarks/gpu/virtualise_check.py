@@ -34,7 +34,8 @@ def check_virtualise(num_groups: int, num_reqs: int, max_blocks: int, device: to
     positions = seq_lens[row_of_token] - query_start_loc[row_of_token + 1] + torch.arange(len(row_of_token))
     idx_mapping = torch.arange(num_reqs).flip(0)
     sparsity_p = torch.ones(num_reqs)
-    sparsity_p[idx_mapping[-1]] = 0.5
+    pruned_rows = range(0, num_reqs - 2, 2)
+    sparsity_p[idx_mapping[[*pruned_rows, -1]]] = 0.5
 
     blocks = 1 + torch.randperm(num_groups * num_reqs * max_blocks, generator=generator).int()
     natural = blocks.view(num_groups, num_reqs, max_blocks)
@@ -44,7 +45,7 @@ def check_virtualise(num_groups: int, num_reqs: int, max_blocks: int, device: to
     # What an earlier owner left at the first blocks of starting rows must be forgotten.
     removals[natural[:, idx_mapping[starting], 0].flatten().long()] = 7
     for group in range(num_groups):
-        for row in range(0, num_reqs - 2, 2):
+        for row in pruned_rows:
             prompt = int(seq_lens[row]) - 1 - row % BLOCK_SIZE
             removal = torch.tensor(plan_removal(prompt, max(4, prompt * (group + 1) // (num_groups + 1)), BLOCK_SIZE))
             row_removals[group, row] = removal
@@ -53,7 +54,7 @@ def check_virtualise(num_groups: int, num_reqs: int, max_blocks: int, device: to
     tables = [table.to(device) for table in natural]
     rows = [table[idx_mapping].to(device) for table in natural]
     slots = torch.stack([_slots(table[idx_mapping], row_of_token, positions) for table in natural]).to(device)
-    expected_slots = slots.cpu()
+    expected_slots = slots.cpu().clone()
     lengths = torch.full((num_groups, num_reqs), -1, dtype=torch.int32, device=device)
     removals = removals.to(device)
 
@@ -68,7 +69,6 @@ def check_virtualise(num_groups: int, num_reqs: int, max_blocks: int, device: to
         src_block_table_ptrs=pointers(tables),
         dst_block_table_ptrs=pointers(rows),
         block_table_strides=torch.full((num_groups,), max_blocks, dtype=torch.int64, device=device),
-        num_blocks=num_blocks[idx_mapping.argsort()].repeat(num_groups, 1).to(device),
         slot_mappings=slots,
         seq_lens=seq_lens.int().to(device),
         removals=removals,
