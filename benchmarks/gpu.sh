@@ -7,15 +7,16 @@
 #   decode-3b  as decode, with the 3B's dimensions
 # Without a group: the first four, in this order, as far as the time goes.
 # OUT: folder of the JSON files. LIMIT_S: seconds for everything. PYTHON: the interpreter.
+# WINNOW_COMMIT: the commit to name in the results where the tree came without its .git.
 # A stage that fails or runs out of time leaves a JSON file that says so, and the next one starts.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 OUT=${OUT:-benchmarks/results}
 LIMIT_S=${LIMIT_S:-580}
 PYTHON=${PYTHON:-python3}
+# What a stage needs at its end to write its file.
+MARGIN_S=${MARGIN_S:-20}
 
-# What a stage needs at the end to write its file.
-MARGIN_S=20
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 failed=()
@@ -43,7 +44,7 @@ run_group() {
     case $1 in
     check)
         stage gpu_kernels 150
-        stage gpu_smoke 400
+        stage gpu_smoke 400 --limit-s '{limit}'
         ;;
     prefill)
         stage gpu_prefill 150

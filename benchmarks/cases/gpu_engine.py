@@ -7,7 +7,7 @@ from benchmarks.gpu.comparison import DENSE, SPARSE, STOCK, UNITS, Point, Settin
 from benchmarks.gpu.device import require_cuda
 from benchmarks.gpu.dimensions import MODELS, Dimensions
 from benchmarks.gpu.engine_worker import MAX_TOKENS
-from benchmarks.gpu.tables import comparison_table
+from benchmarks.gpu.tables import comparison_table, kernel_table
 from benchmarks.results import Result
 
 SUMMARY = "Prefill and decode-step time over context on a GPU: stock vLLM, sparsity_p = 1, and a fixed token ratio."
@@ -74,5 +74,5 @@ def run(args: argparse.Namespace) -> Result:
 
 
 def table(result: Result) -> str:
-    """A row per point and mode."""
-    return comparison_table(result)
+    """A row per point and mode, and the kernels of the points that targets speak of."""
+    return comparison_table(result) + "".join(kernel_table(result, POINTS[index].name) for index in range(3))

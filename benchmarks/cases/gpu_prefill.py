@@ -56,7 +56,7 @@ def stages(args: argparse.Namespace, context: int) -> dict[str, Callable[[], Any
     dims, device = Dimensions.read(args.model), torch.device("cuda")
     step = prefill_step((context,), (0.5,), dims.num_heads, dims.num_kv_heads, dims.head_size, device)
     importance = prefill_stages.estimate(step)
-    rank, num_kept = prefill_stages.select_fixed(step, importance, args.token_ratio)
+    rank, num_kept = prefill_stages.select(step, importance, args.token_ratio)
     out, removals = torch.empty_like(step.query), step.removals()
     shape = 2, step.num_blocks, BLOCK_SIZE, dims.num_kv_heads, dims.head_size
     cache = torch.zeros(shape, dtype=step.key.dtype, device=device)
@@ -68,7 +68,7 @@ def stages(args: argparse.Namespace, context: int) -> dict[str, Callable[[], Any
         DENSE_STAGE: lambda: prefill_stages.flash_attention(query, key, value, offsets, context, step.scale),
         "dense cache write": lambda: prefill_stages.write_cache(step, slots, cache),
         "estimate": lambda: prefill_stages.estimate(step),
-        "select": lambda: prefill_stages.select_fixed(step, importance, args.token_ratio),
+        "select": lambda: prefill_stages.select(step, importance, args.token_ratio),
         "attend": lambda: prefill_stages.attend_zipvl_step(step, rank, num_kept, out),
         "compact": lambda: prefill_stages.compact(step, rank, num_kept, removals, cache),
     }

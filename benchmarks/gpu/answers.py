@@ -25,12 +25,15 @@ def answers(llm: Any, point: dict[str, Any]) -> dict[str, Any]:
     from vllm import SamplingParams
 
     sparsity_p = point["sparsity_p"]
-    params = SamplingParams(
-        max_tokens=MAX_TOKENS, temperature=0.0, extra_args={SPARSITY_P: sparsity_p} if sparsity_p < 1.0 else None
+    extra_args = {SPARSITY_P: sparsity_p} if sparsity_p < 1.0 else None
+    # A question ends where the model ends it; plain text goes on, so that there is something to compare.
+    params, endless = (
+        SamplingParams(max_tokens=MAX_TOKENS, temperature=0.0, extra_args=extra_args, ignore_eos=ignore_eos)
+        for ignore_eos in (False, True)
     )
     messages = json.loads((ASSETS / "demo_request.json").read_text(encoding="utf-8"))["messages"]
     outputs = llm.chat(messages, params, use_tqdm=False)
-    outputs += llm.generate(list(TEXT_PROMPTS), params, use_tqdm=False)
+    outputs += llm.generate(list(TEXT_PROMPTS), endless, use_tqdm=False)
     # Stock vLLM reports nothing.
     reports = [(output.kv_transfer_params or {}).get(REPORT) for output in outputs]
     return {

@@ -32,6 +32,8 @@ def run_engine(spec: dict[str, Any], limit_s: float) -> EngineRun:
         spec: of `specification`.
         limit_s: the process is ended after this time; rows it has written until then are kept.
     """
+    if limit_s <= 0:
+        return EngineRun([], "The engine was not started: no time was left.")
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("spec.json", "rows.jsonl", "log.txt")]
         spec_path, rows_path, log_path = paths

@@ -43,10 +43,10 @@ def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:
 
 def check_estimate(step: PrefillStep) -> Iterator[Check]:
     """Mass and score of every prompt; a second run gives the same bits."""
-    from attention_backend.ops.estimate.kernel import estimate_importance_varlen
+    # Kernels need triton, which machines that never run them may lack.
+    from benchmarks.gpu import prefill_stages
 
-    arguments = step.query, step.key, step.batch, step.probes, step.num_probes, step.scale
-    importance, again = estimate_importance_varlen(*arguments), estimate_importance_varlen(*arguments)
+    importance, again = prefill_stages.estimate(step), prefill_stages.estimate(step)
     for index, length in enumerate(step.lengths):
         tokens = step.tokens(index)
         positions = step.probes[index, : int(step.num_probes[index])].long()
@@ -59,7 +59,9 @@ def check_estimate(step: PrefillStep) -> Iterator[Check]:
 
 def check_select(step: PrefillStep, importance: torch.Tensor, fixed_token_ratio: float | None) -> Iterator[Check]:
     """Ranks and counts on given importances, entry by entry."""
-    rank, num_kept = select(step, importance, fixed_token_ratio)
+    from benchmarks.gpu import prefill_stages
+
+    rank, num_kept = prefill_stages.select(step, importance, fixed_token_ratio)
     rule = "sparsity_p" if fixed_token_ratio is None else f"ratio {fixed_token_ratio}"
     for index, (length, kept) in enumerate(
         zip(step.lengths, references(step, importance, fixed_token_ratio), strict=True)
@@ -68,18 +70,6 @@ def check_select(step: PrefillStep, importance: torch.Tensor, fixed_token_ratio:
         expected[kept] = torch.arange(len(kept), dtype=torch.int32, device=rank.device)
         wrong = int((rank[step.tokens(index)] != expected).sum()) + int(num_kept[index] != len(kept))
         yield Check(f"select by {rule}, {length} tokens, keeps {len(kept)}", wrong, 0)
-
-
-def select(
-    step: PrefillStep, importance: torch.Tensor, fixed_token_ratio: float | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The kernel with default options."""
-    from attention_backend.ops.select.kernel import select_tokens_varlen
-
-    config = SparsityConfig()
-    return select_tokens_varlen(
-        importance, step.batch, config.num_sink_tokens, config.num_recent_tokens, fixed_token_ratio=fixed_token_ratio
-    )
 
 
 def references(step: PrefillStep, importance: torch.Tensor, fixed_token_ratio: float | None) -> list[torch.Tensor]:
@@ -95,11 +85,12 @@ def references(step: PrefillStep, importance: torch.Tensor, fixed_token_ratio: f
 
 def check_attend(step: PrefillStep, importance: torch.Tensor, selection: str) -> Iterator[Check]:
     """Attention outputs; those of other requests' tokens stay as they were."""
-    from benchmarks.gpu.prefill_stages import attend_keys_step, attend_zipvl_step
+    from benchmarks.gpu import prefill_stages
 
-    rank, num_kept = select(step, importance, None)
+    rank, num_kept = prefill_stages.select(step, importance, None)
     out = torch.full_like(step.query, POISON, memory_format=torch.contiguous_format)
-    (attend_keys_step if selection == "keys" else attend_zipvl_step)(step, rank, num_kept, out)
+    attend = prefill_stages.attend_keys_step if selection == "keys" else prefill_stages.attend_zipvl_step
+    attend(step, rank, num_kept, out)
     is_ours = torch.zeros(len(out), dtype=torch.bool, device=out.device)
     for index, (length, kept) in enumerate(zip(step.lengths, references(step, importance, None), strict=True)):
         tokens = step.tokens(index)
@@ -112,11 +103,11 @@ def check_attend(step: PrefillStep, importance: torch.Tensor, selection: str) ->
 
 def check_compact(step: PrefillStep, importance: torch.Tensor) -> Iterator[Check]:
     """Slots of every token of the step, and the removal noted at each first block."""
-    from attention_backend.ops.compact.kernel import compact_slots_varlen
+    from benchmarks.gpu import prefill_stages
 
-    rank, num_kept = select(step, importance, None)
+    rank, num_kept = prefill_stages.select(step, importance, None)
     removals = step.removals()
-    slots = compact_slots_varlen(rank, num_kept, step.batch, step.block_table, BLOCK_SIZE, removals)
+    slots = prefill_stages.slots(step, rank, num_kept, removals)
     expected_slots = torch.full_like(slots, -1)
     expected_removals = torch.zeros_like(removals)
     for index, (length, kept) in enumerate(zip(step.lengths, references(step, importance, None), strict=True)):

@@ -15,11 +15,13 @@ def estimate(step: PrefillStep) -> torch.Tensor:
     return estimate_importance_varlen(step.query, step.key, step.batch, step.probes, step.num_probes, step.scale)
 
 
-def select_fixed(step: PrefillStep, importance: torch.Tensor, token_ratio: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rank of every token and number kept of every prompt."""
+def select(
+    step: PrefillStep, importance: torch.Tensor, fixed_token_ratio: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rank of every token and number kept of every prompt, with default options."""
     config = SparsityConfig()
     return select_tokens_varlen(
-        importance, step.batch, config.num_sink_tokens, config.num_recent_tokens, fixed_token_ratio=token_ratio
+        importance, step.batch, config.num_sink_tokens, config.num_recent_tokens, fixed_token_ratio=fixed_token_ratio
     )
 
 
@@ -68,13 +70,17 @@ def compact(
         removals: [num_blocks, 3], int32.
         cache: [2, num_blocks, BLOCK_SIZE, num_kv_heads, head_size].
     """
-    slots = compact_slots_varlen(rank, num_kept, step.batch, step.block_table, BLOCK_SIZE, removals)
-    write_cache(step, slots, cache)
+    write_cache(step, slots(step, rank, num_kept, removals), cache)
 
 
-def write_cache(step: PrefillStep, slots: torch.Tensor, cache: torch.Tensor) -> None:
+def slots(step: PrefillStep, rank: torch.Tensor, num_kept: torch.Tensor, removals: torch.Tensor) -> torch.Tensor:
+    """Where every token of the step goes, [num_tokens], int64; writes `removals`."""
+    return compact_slots_varlen(rank, num_kept, step.batch, step.block_table, BLOCK_SIZE, removals)
+
+
+def write_cache(step: PrefillStep, slot_mapping: torch.Tensor, cache: torch.Tensor) -> None:
     """Keys and values of the step into the paged cache; slot -1 writes nothing."""
     from vllm.v1.attention.backends.fa_utils import reshape_and_cache_flash
 
     scale = torch.ones((), device=cache.device)
-    reshape_and_cache_flash(step.key, step.value, cache[0], cache[1], slots, "auto", scale, scale)
+    reshape_and_cache_flash(step.key, step.value, cache[0], cache[1], slot_mapping, "auto", scale, scale)

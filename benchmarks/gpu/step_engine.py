@@ -13,6 +13,8 @@ from attention_backend.request import SPARSITY_P
 # Ordinary tokens in the vocabularies of Qwen2.5-VL and of the demo model alike.
 FIRST_TOKEN, LAST_TOKEN = 300, 450
 WARMUP_STEPS = 8
+# Whole prompts are prefilled in one step each, so every step starts one, but for those still in flight.
+MAX_IDLE_STEPS = 8
 
 
 class HostClock:
@@ -92,19 +94,33 @@ class StepEngine:
         return (config.num_blocks - 1 - self.num_free_blocks) * block_bytes
 
     def admit(self, num_requests: int, num_prompt_tokens: int, sparsity_p: float, max_tokens: int) -> float:
-        """Add requests and step until each has its first token; returns the seconds that took."""
+        """Add requests and step until each has its first token; returns the seconds that took.
+
+        Raises:
+            RuntimeError: the engine has no room for all of them.
+        """
+        indices = [next(self._ids) for _ in range(num_requests)]
+        prompts = [self._prompt(index, num_prompt_tokens) for index in indices]
         start = time.perf_counter()
-        waiting = {self._add(num_prompt_tokens, sparsity_p, max_tokens) for _ in range(num_requests)}
+        waiting = {
+            self._add(index, prompt, sparsity_p, max_tokens) for index, prompt in zip(indices, prompts, strict=True)
+        }
+        idle_steps = 0
         while waiting:
-            waiting -= self._step()
+            started = waiting & self._step()
+            waiting -= started
+            idle_steps = 0 if started else idle_steps + 1
+            if idle_steps > MAX_IDLE_STEPS:
+                raise RuntimeError(f"{len(waiting)} requests do not start: the KV cache is too small for this point.")
         return time.perf_counter() - start
 
-    def _add(self, num_prompt_tokens: int, sparsity_p: float, max_tokens: int) -> str:
+    def _prompt(self, index: int, num_tokens: int) -> list[int]:
+        return np.random.default_rng([self._seed, index]).integers(FIRST_TOKEN, LAST_TOKEN, num_tokens).tolist()
+
+    def _add(self, index: int, prompt: list[int], sparsity_p: float, max_tokens: int) -> str:
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
-        index = next(self._ids)
-        prompt = np.random.default_rng([self._seed, index]).integers(FIRST_TOKEN, LAST_TOKEN, num_prompt_tokens)
         params = SamplingParams(
             max_tokens=max_tokens,
             temperature=0.0,
@@ -114,7 +130,7 @@ class StepEngine:
         )
         request_id = f"request-{index}"
         self.running[request_id] = 0
-        self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=prompt.tolist()), params)
+        self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=prompt), params)
         return request_id
 
     def _step(self) -> set[str]:

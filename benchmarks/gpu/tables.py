@@ -52,6 +52,24 @@ def _comparison_row(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def kernel_table(result: Result, name: str) -> str:
+    """What each kernel of a point takes in every mode, folded away; "" where nothing was profiled."""
+    kernels = {row["mode"]: row["kernels"] for row in result.samples if row["name"] == name and "kernels" in row}
+    if not kernels:
+        return ""
+    total = {
+        kernel: sum(times.get(kernel, 0.0) for times in kernels.values())
+        for times in kernels.values()
+        for kernel in times
+    }
+    rows = [
+        [f"`{error_line(kernel)}`", *(cell(times.get(kernel), 3) for times in kernels.values())]
+        for kernel in sorted(total, key=total.get, reverse=True)
+    ]
+    listed = markdown_table(["kernel", *(f"{mode}, ms" for mode in kernels)], rows)
+    return f"\n\n<details><summary>Kernels of {name}</summary>\n\n{listed}\n\n</details>"
+
+
 def error_line(error: str) -> str:
     """The beginning of a message, fit for a table."""
     line = " ".join(error.split()).replace("|", "/")
