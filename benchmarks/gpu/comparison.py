@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.gpu.dimensions import MODELS, Dimensions
 from benchmarks.gpu.engines import run_engine, specification
+from benchmarks.gpu.tables import error_line
 
 # Longest prompt plus what it generates; the models' own limit.
 MAX_MODEL_LEN = 128_000
@@ -121,19 +122,17 @@ def worker_points(points: list[Point], modes: tuple[str, ...], setting: Setting)
     return rows
 
 
-def compare(
-    points: list[Point], setting: Setting
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, float]]:
+def compare(points: list[Point], setting: Setting) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Measure all points, first on stock vLLM, then on ours.
 
     Returns:
-        Summary rows, samples, and figures of the machine: copy bandwidth, seconds that each engine took to start.
+        Summary rows, samples, and facts of the machine: copy bandwidth, each engine's start and model runner.
     """
     end_s = time.monotonic() + setting.limit_s
     arguments = engine_arguments(setting)
     fixed = {"selection": "fixed", "fixed_token_ratio": setting.token_ratio}
     rows: list[dict[str, Any]] = []
-    machine: dict[str, float] = {}
+    machine: dict[str, Any] = {}
     for modes, sparsity, more, share in (
         ((STOCK,), None, {"attention_backend": "FLASH_ATTN"}, 0.5),
         ((SPARSE, DENSE), fixed, {}, 1.0),
@@ -145,10 +144,13 @@ def compare(
         for row in run.rows:
             if row["kind"] == "start":
                 machine[f"start_s_{modes[0]}"] = row["seconds"]
+                machine[f"v2_model_runner_{modes[0]}"] = row["v2_model_runner"]
             elif row["kind"] == "bandwidth":
                 machine["copy_bandwidth"] = row["bytes_per_s"]
         missing = planned[len(measured) :]
-        rows += measured + [row | {"error": run.error or "not measured"} for row in missing]
+        # The log stands in the first row that it is about.
+        errors = [run.error, *[f"not measured: {error_line(run.error or '')}"] * len(missing)]
+        rows += measured + [row | {"error": error} for row, error in zip(missing, errors, strict=False)]
     samples = [
         {"name": row["name"], "mode": row["mode"]} | {key: row[key] for key in ("times_ms", "kernels") if key in row}
         for row in rows

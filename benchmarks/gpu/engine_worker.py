@@ -131,7 +131,7 @@ def main(spec_path: Path, rows_path: Path) -> None:
     if torch.cuda.is_available() and dimensions is not None:
         write({"kind": "bandwidth", "bytes_per_s": copy_bandwidth()})
     engine = start(spec)
-    write({"kind": "start", "seconds": spec["limit_s"] - budget.remaining_s})
+    write({"kind": "start", "seconds": spec["limit_s"] - budget.remaining_s, "v2_model_runner": engine.is_v2})
     for point in spec["points"]:
         write(measure(engine, point, budget, dimensions))
 

@@ -68,6 +68,11 @@ class StepEngine:
         self.running: dict[str, int] = {}
 
     @property
+    def is_v2(self) -> bool:
+        """Whether Model Runner V2 runs."""
+        return self._engine.vllm_config.use_v2_model_runner
+
+    @property
     def scheduler(self) -> Any:
         return self._core.scheduler
 

@@ -52,7 +52,7 @@ def fake_engines(monkeypatch, replies):
 
 
 def measured(points, **figures):
-    rows = [{"kind": "bandwidth", "bytes_per_s": 4e12}, {"kind": "start", "seconds": 50.0}]
+    rows = [{"kind": "bandwidth", "bytes_per_s": 4e12}, {"kind": "start", "seconds": 50.0, "v2_model_runner": True}]
     for point in points:
         own = (
             {"prefill_ms": 100.0, "batch": 1}
@@ -76,7 +76,13 @@ def test_both_engines_get_the_same_prompts_and_memory(monkeypatch):
     assert (stock["seed"], ours["seed"]) == (3, 3)
     assert stock_limit_s == pytest.approx(50, abs=1)
     assert ours_limit_s == pytest.approx(100, abs=1)
-    assert machine == {"copy_bandwidth": 4e12, "start_s_stock": 50.0, "start_s_sparse": 50.0}
+    assert machine == {
+        "copy_bandwidth": 4e12,
+        "start_s_stock": 50.0,
+        "start_s_sparse": 50.0,
+        "v2_model_runner_stock": True,
+        "v2_model_runner_sparse": True,
+    }
     by_key = {(row["name"], row["mode"]): row for row in summary}
     assert by_key["decode 4096 x 2", SPARSE]["speedup"] == pytest.approx(2.0)
     assert by_key["decode 4096 x 2", STOCK]["speedup"] == 1.0
