@@ -23,6 +23,7 @@ UNITS = {
     "kv_bytes": "bytes of the KV blocks that requests hold",
     "bound_ms": "ms to read weights and KV once at the copy bandwidth",
     "share_of_bound": "bound_ms / step_ms",
+    "attention_share_of_bound": "ms to read KV once at the copy bandwidth / attention_ms",
     "speedup": "tokens or prompts per second / those of stock",
     "tokens_per_s": "generated tokens per second",
     "copy_bandwidth": "bytes read and written per second",
@@ -149,7 +150,8 @@ def compare(points: list[Point], setting: Setting) -> tuple[list[dict[str, Any]]
                 machine["copy_bandwidth"] = row["bytes_per_s"]
         missing = planned[len(measured) :]
         # The log stands in the first row that it is about.
-        errors = [run.error, *[f"not measured: {error_line(run.error or '')}"] * len(missing)]
+        reason = run.error or "not measured"
+        errors = [reason, *[f"not measured: {error_line(reason)}"] * len(missing)]
         rows += measured + [row | {"error": error} for row, error in zip(missing, errors, strict=False)]
     samples = [
         {"name": row["name"], "mode": row["mode"]} | {key: row[key] for key in ("times_ms", "kernels") if key in row}
@@ -175,8 +177,11 @@ def summarise(rows: list[dict[str, Any]], dimensions: Dimensions, copy_bandwidth
     for row in rows:
         figures = {key: value for key, value in row.items() if key not in dropped}
         if row["kind"] == "decode" and "error" not in row and copy_bandwidth:
-            figures["bound_ms"] = bound_ms(row, dimensions, copy_bandwidth)
+            kv_ms, weights_ms = read_ms(row, dimensions, copy_bandwidth)
+            figures["bound_ms"] = kv_ms + weights_ms
             figures["share_of_bound"] = figures["bound_ms"] / row["step_ms"]
+            if row["attention_ms"]:
+                figures["attention_share_of_bound"] = kv_ms / row["attention_ms"]
         if (baseline := stock.get(row["name"])) and "error" not in row and "error" not in baseline:
             figures["speedup"] = _rate(row) / _rate(baseline)
         summary.append(figures)
@@ -188,8 +193,8 @@ def _rate(row: dict[str, Any]) -> float:
     return 1000 / row["prefill_ms"] if row["kind"] == "prefill" else row["tokens_per_s"]
 
 
-def bound_ms(row: dict[str, Any], dimensions: Dimensions, copy_bandwidth: float) -> float:
-    """Milliseconds to read the weights and every kept or generated token's keys and values once."""
+def read_ms(row: dict[str, Any], dimensions: Dimensions, copy_bandwidth: float) -> tuple[float, float]:
+    """Milliseconds to read the keys and values of every kept or generated token once, and the weights once."""
     kept = math.ceil(row["expected_ratio"] * row["context"])
-    num_kv_tokens = row["batch"] * (kept + row["generated_tokens"])
-    return dimensions.decode_bytes(num_kv_tokens) / copy_bandwidth * 1000
+    kv_bytes = row["batch"] * (kept + row["generated_tokens"]) * dimensions.kv_bytes_per_token
+    return kv_bytes / copy_bandwidth * 1000, dimensions.weight_bytes / copy_bandwidth * 1000

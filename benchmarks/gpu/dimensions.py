@@ -57,10 +57,6 @@ class Dimensions:
     def kv_bytes_per_token(self) -> int:
         return _BF16_BYTES * 2 * self.num_layers * self.num_kv_heads * self.head_size
 
-    def decode_bytes(self, num_kv_tokens: float) -> float:
-        """Least bytes that a decode step reads: the weights once, and `num_kv_tokens` keys and values once."""
-        return self.weight_bytes + num_kv_tokens * self.kv_bytes_per_token
-
     def prefill_flops(self, num_tokens: int, token_ratio: float = 1.0) -> float:
         """Operations of one prompt: matrix products of all tokens, causal attention among the kept ones."""
         kept = math.ceil(token_ratio * num_tokens)

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.cases import gpu_engine
 from benchmarks.gpu import comparison
-from benchmarks.gpu.comparison import DENSE, SPARSE, STOCK, Point, Setting, bound_ms, compare, worker_points
+from benchmarks.gpu.comparison import DENSE, SPARSE, STOCK, Point, Setting, compare, read_ms, worker_points
 from benchmarks.gpu.dimensions import Dimensions
 from benchmarks.gpu.engines import EngineRun
 
@@ -37,7 +37,7 @@ def test_bound_by_hand():
     dims = Dimensions(num_layers=2, hidden_size=8, intermediate_size=16, num_heads=4, num_kv_heads=2, vocab_size=10)
     row = {"expected_ratio": 0.25, "context": 10, "batch": 4, "generated_tokens": 7.0}
     # 4 x (ceil(2.5) + 7) tokens of 32 bytes and 2608 bytes of weights at 1 MB/s.
-    assert bound_ms(row, dims, 1e6) == pytest.approx((2608 + 40 * 32) / 1000)
+    assert read_ms(row, dims, 1e6) == pytest.approx((40 * 32 / 1000, 2608 / 1000))
 
 
 def fake_engines(monkeypatch, replies):
@@ -88,7 +88,10 @@ def test_both_engines_get_the_same_prompts_and_memory(monkeypatch):
     assert by_key["decode 4096 x 2", STOCK]["speedup"] == 1.0
     assert by_key["prefill 4096", SPARSE]["speedup"] == 1.0
     row = by_key["decode 4096 x 2", STOCK]
+    # 14.14 GB of weights and 2 x (4096 + 5) tokens of 57,344 bytes at 4 TB/s.
+    assert row["bound_ms"] == pytest.approx((14.141e9 + 0.4703e9) / 4e9, rel=1e-4)
     assert row["share_of_bound"] == pytest.approx(row["bound_ms"] / 10.0)
+    assert row["attention_share_of_bound"] == pytest.approx(0.4703 / 4, rel=1e-3)
     assert "kernels" not in row
     assert samples[0] == {"name": "decode 4096 x 2", "mode": STOCK, "times_ms": [1.0], "kernels": {"flash": 1.0}}
 
