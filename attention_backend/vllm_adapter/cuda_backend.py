@@ -161,7 +161,7 @@ class TopPFlashAttentionImpl(FlashAttentionImpl):
             batch,
             config.num_sink_tokens,
             config.num_recent_tokens,
-            None,
+            config.fixed_token_ratio,
         )
         prefills.num_kept[step.group] = num_kept
         self._attend(query, key, value, rank, num_kept, step, output)

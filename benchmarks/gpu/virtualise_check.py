@@ -33,9 +33,9 @@ def check_virtualise(num_groups: int, num_reqs: int, max_blocks: int, device: to
     query_start_loc = torch.cat([torch.zeros(1, dtype=torch.int64), tokens_of_row.cumsum(0)])
     positions = seq_lens[row_of_token] - query_start_loc[row_of_token + 1] + torch.arange(len(row_of_token))
     idx_mapping = torch.arange(num_reqs).flip(0)
-    sparsity_p = torch.ones(num_reqs)
+    is_sparse = torch.zeros(num_reqs, dtype=torch.int32)
     pruned_rows = range(0, num_reqs - 2, 2)
-    sparsity_p[idx_mapping[[*pruned_rows, -1]]] = 0.5
+    is_sparse[idx_mapping[[*pruned_rows, -1]]] = 1
 
     blocks = 1 + torch.randperm(num_groups * num_reqs * max_blocks, generator=generator).int()
     natural = blocks.view(num_groups, num_reqs, max_blocks)
@@ -65,7 +65,7 @@ def check_virtualise(num_groups: int, num_reqs: int, max_blocks: int, device: to
         idx_mapping=idx_mapping.to(device),
         query_start_loc=query_start_loc.int().to(device),
         positions=positions.to(device),
-        sparsity_p_by_state=sparsity_p.to(device),
+        is_sparse_by_state=is_sparse.to(device),
         src_block_table_ptrs=pointers(tables),
         dst_block_table_ptrs=pointers(rows),
         block_table_strides=torch.full((num_groups,), max_blocks, dtype=torch.int64, device=device),
