@@ -1,0 +1,99 @@
+"""Sparsity Forcing post-training: `python -m training.grpo [--config recipe.yaml] [--option value ...]`.
+
+Options on the command line win over those of the YAML file. Without arguments it runs `recipes/demo.yaml`: the bundled
+model on questions of its own generator.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from .arguments import SparsityForcingArguments, SparsityForcingConfig
+from .demo_task import exact_match, held_out_rows, training_rows
+from .progress import SparsityProgress
+from .trainer import SparsityForcingTrainer
+
+DEMO_RECIPE = Path(__file__).with_name("recipes") / "demo.yaml"
+DEMO_MODEL = Path(__file__).parents[1] / "server" / "assets" / "demo"
+HELD_OUT_SEED = 2000
+
+
+def parse(arguments: list[str]) -> tuple[SparsityForcingArguments, SparsityForcingConfig, ModelConfig]:
+    """Options from the command line over those of `--config`; without any, the demo recipe."""
+    parser = TrlParser((SparsityForcingArguments, SparsityForcingConfig, ModelConfig), prog="python -m training.grpo")
+    if "--config" not in arguments and not {"-h", "--help"} & set(arguments):
+        arguments = ["--config", str(DEMO_RECIPE), *arguments]
+    return parser.parse_args_and_config(arguments)
+
+
+def load_model(model: ModelConfig, freeze_vision: bool):
+    """The policy, with a frozen vision tower if asked for."""
+    name = str(DEMO_MODEL) if model.model_name_or_path == "demo" else model.model_name_or_path
+    policy = AutoModelForImageTextToText.from_pretrained(
+        name,
+        revision=model.model_revision,
+        dtype=model.dtype or "auto",
+        attn_implementation=model.attn_implementation or "sdpa",
+    )
+    if freeze_vision:
+        policy.base_model.visual.requires_grad_(False)
+    # The demo model decodes greedily by default; transformers will not save its temperature of 0 beside sampling.
+    policy.generation_config.temperature = None
+    return policy
+
+
+def load_rows(options: SparsityForcingArguments) -> tuple[Dataset, Dataset]:
+    """Training and held-out rows."""
+    train = training_rows(options.dataset_seed, options.dataset_rows, options.prompts_per_size)
+    return train, held_out_rows(HELD_OUT_SEED, options.num_eval_rows)
+
+
+def build_trainer(
+    options: SparsityForcingArguments, config: SparsityForcingConfig, model: ModelConfig
+) -> SparsityForcingTrainer:
+    """Everything but the training itself."""
+    policy = load_model(model, options.freeze_vision)
+    train_rows, eval_rows = load_rows(options)
+    trainer = SparsityForcingTrainer(
+        policy,
+        exact_match,
+        options,
+        config,
+        train_dataset=train_rows,
+        eval_dataset=eval_rows if config.eval_strategy != "no" else None,
+        processing_class=AutoProcessor.from_pretrained(policy.config.name_or_path, padding_side="left"),
+        peft_config=get_peft_config(model),
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(SparsityProgress(trainer.reward_func_names[0]))
+    return trainer
+
+
+def save(trainer: SparsityForcingTrainer, dtype: str | None) -> None:
+    """Write the final weights and the processor to the output folder, ready to be served."""
+    if dtype is not None and trainer.args.should_save:
+        trainer.accelerator.unwrap_model(trainer.model).to(getattr(torch, dtype))
+    trainer.save_model()
+    trainer.save_state()
+
+
+def main(arguments: list[str] | None = None) -> SparsityForcingTrainer:
+    """Command line."""
+    options, config, model = parse(sys.argv[1:] if arguments is None else arguments)
+    trainer = build_trainer(options, config, model)
+    checkpoint = config.resume_from_checkpoint
+    if checkpoint in ("true", "True", "last"):
+        checkpoint = get_last_checkpoint(config.output_dir)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    save(trainer, options.save_dtype)
+    trainer.end()
+    return trainer
+
+
+if __name__ == "__main__":
+    main()
