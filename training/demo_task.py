@@ -54,15 +54,16 @@ def training_rows(seed: int, num_rows: int, prompts_per_size: int = 1) -> Datase
         example = make_example(seed, TRAINING_STREAM, FIRST_TRAINING_INDEX + index, size, num_questions=1)
         return row_of(example, f"demo:{seed}:{index}")
 
-    return _lazy(make, num_rows)
+    return lazy_rows(make, num_rows)
 
 
 def held_out_rows(seed: int, num_rows: int) -> Dataset:
     """Rows of the held-out set of a seed, the same questions as `python -m training.demo_data` writes."""
-    return _lazy(lambda index: row_of(held_out_example(seed, index), f"demo-held-out:{seed}:{index}"), num_rows)
+    return lazy_rows(lambda index: row_of(held_out_example(seed, index), f"demo-held-out:{seed}:{index}"), num_rows)
 
 
-def _lazy(make: Callable[[int], dict], num_rows: int) -> Dataset:
+def lazy_rows(make: Callable[[int], dict], num_rows: int) -> Dataset:
+    """A dataset whose row i is `make(i)`, called when the row is asked for."""
     # The rows of a group share one object, and with it the work on its pictures.
     make = lru_cache(maxsize=64)(make)
 

@@ -47,6 +47,10 @@ class SparseRows:
         """Some of the rows, their masks replayed."""
         return SparseRows(self.sparsity_p[rows], self.prompt_mask[rows], self.kept[rows], self.term)
 
+    def selected(self, layer_index: int) -> torch.Tensor:
+        """What a layer recorded, [B, P]."""
+        return self._selected[layer_index]
+
     def record(self, layer_index: int, kept: torch.Tensor) -> None:
         """Remember what a layer selected, [B, P]; by index, because a layer can run more than once."""
         self._selected[layer_index] = kept
@@ -155,7 +159,7 @@ def topp_attention(
         return sdpa_attention_forward(module, query, key, value, visible, scaling=scaling, **kwargs)
     output = _prefill(module, query, key, value, attention_mask, scaling, sparsity, kwargs)
     if sparsity.cache is not None:
-        sparsity.cache.layers[module.layer_idx].prune(sparsity.rows._selected[module.layer_idx])
+        sparsity.cache.layers[module.layer_idx].prune(sparsity.rows.selected(module.layer_idx))
     return output, None
 
 
@@ -212,6 +216,7 @@ def _select(query, key, sparsity_p: float, layer_index: int, scaling: float, con
 
 def _mass(query, key, layer_index: int, scaling: float, config: SparsityConfig) -> torch.Tensor:
     """Attention mass of every prompt token as a differentiable function of the weights. [num_prompt_tokens]"""
-    positions = probe_positions(len(key), layer_index, config).to(key.device)
+    # The positions are cached, perhaps since an evaluation in inference mode, whose tensors know no gradient.
+    positions = probe_positions(len(key), layer_index, config).clone().to(key.device)
     with torch.autocast(key.device.type, enabled=False):
         return estimate_importance(query[positions], key, positions, scaling).mass
