@@ -69,6 +69,10 @@ class SparsityForcingArguments:
     target_width: float = field(
         default=0.05, metadata={"help": "How far above the target the pathwise term begins to fade."}
     )
+    target_token_ratio: float = field(
+        default=0.0,
+        metadata={"help": "The pathwise term leaves rollouts alone whose token ratio is at or below this."},
+    )
     freeze_vision: bool = field(
         default=False,
         metadata={"help": "Leave the vision tower as it is; it then runs once for each prompt and step."},
@@ -88,6 +92,7 @@ class SparsityForcingArguments:
             )
         self._check_range("eval_sparsity_p", 0.0, 1.0)
         self._check_range("target_correct_rate", 0.0, 1.0)
+        self._check_range("target_token_ratio", 0.0, 1.0)
         for name in ("efficiency_weight", "sparsity_term_weight"):
             self._check_range(name, 0.0, float("inf"))
         for name in ("dataset_rows", "prompts_per_size", "num_eval_rows"):

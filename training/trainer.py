@@ -209,12 +209,13 @@ class SparsityForcingTrainer(GRPOTrainer):
         """TRL's loss on replayed masks, and the differentiable sparsity term."""
         sparse = SparseRows(inputs["sparsity_p"].tolist(), inputs["prompt_mask"].bool(), inputs["kept"])
         if self._mode == "train" and self.sparsity.sparsity_term != "none":
-            sparse.term = SparsityTerm(self.sparsity.sparsity_term, self._coefficients(inputs), self._num_layers)
+            coefficients = self._coefficients(inputs, sparse.token_ratios())
+            sparse.term = SparsityTerm(self.sparsity.sparsity_term, coefficients, self._num_layers)
         self._rollouts = Rollouts(inputs["media"], sparse)
         loss = super()._compute_loss(model, inputs)
         return loss if sparse.term is None else sparse.term.join(loss)
 
-    def _coefficients(self, inputs) -> list[float]:
+    def _coefficients(self, inputs, token_ratios: torch.Tensor) -> list[float]:
         """What each row's term counts in the loss: a mean over rows and accumulated batches, as TRL's "grpo" loss."""
         share = self.sparsity.sparsity_term_weight / (
             len(inputs["prompt_ids"]) * self.current_gradient_accumulation_steps
@@ -223,7 +224,8 @@ class SparsityForcingTrainer(GRPOTrainer):
             return (-inputs["advantages"] * share).tolist()
         pressure = ease(self.correct_rate, self.sparsity.target_correct_rate, self.sparsity.target_width)
         self._metrics["train"]["sparsity_pressure"].append(pressure)
-        return (inputs["correct"] * (pressure * share)).tolist()
+        pressed = inputs["correct"] & (token_ratios > self.sparsity.target_token_ratio)
+        return (pressed * (pressure * share)).tolist()
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
