@@ -14,7 +14,7 @@ FIRST_TRAINING_INDEX = 1 << 24
 """Scenes from here on: those before it may have been seen when the demo model was made."""
 
 _SIZE_STREAM = 3
-"""Random stream for the sizes of training rows; streams 0 to 2 are taken (see `demo/streams.py`, `demo/curriculum.py`)."""
+"""Random stream for the sizes of training rows; `demo/streams.py` and `demo/curriculum.py` take streams 0 to 2."""
 
 
 def row_of(example: Example, source: str) -> dict:

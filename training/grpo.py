@@ -4,13 +4,15 @@ Options on the command line win over those of the YAML file. Without arguments i
 model on questions of its own generator.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProgressCallback
+from transformers import AutoModelForImageTextToText, AutoProcessor, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import GENERATION_CONFIG_NAME
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from .arguments import SparsityForcingArguments, SparsityForcingConfig
@@ -42,7 +44,7 @@ def load_model(model: ModelConfig, freeze_vision: bool):
     )
     if freeze_vision:
         policy.base_model.visual.requires_grad_(False)
-    # The demo model decodes greedily by default; transformers will not save its temperature of 0 beside sampling.
+    # transformers does not save a temperature of 0, which a model that decodes greedily may have; see `save`.
     policy.generation_config.temperature = None
     return policy
 
@@ -76,10 +78,15 @@ def build_trainer(
 
 def save(trainer: SparsityForcingTrainer, dtype: str | None) -> None:
     """Write the final weights and the processor to the output folder, ready to be served."""
-    if dtype is not None and trainer.args.should_save:
-        trainer.accelerator.unwrap_model(trainer.model).to(getattr(torch, dtype))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if dtype is not None:
+        model.to(getattr(torch, dtype))
     trainer.save_model()
     trainer.save_state()
+    # What the base model answers with by default; transformers would not write a temperature of 0.
+    defaults = Path(model.config.name_or_path) / GENERATION_CONFIG_NAME
+    if trainer.args.should_save and defaults.is_file():
+        shutil.copyfile(defaults, Path(trainer.args.output_dir) / GENERATION_CONFIG_NAME)
 
 
 def main(arguments: list[str] | None = None) -> SparsityForcingTrainer:

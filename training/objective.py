@@ -1,4 +1,4 @@
-"""The objective of Sparsity Forcing (arXiv 2504.18579) as functions on tensors, and two differentiable terms of our own.
+"""The objective of Sparsity Forcing (arXiv 2504.18579) as functions, and two differentiable terms of our own.
 
 The papers' reward is `r = r_accuracy + C (1 - token_ratio)`, normalised in the group of rollouts of one prompt. For a
 fixed prompt and `sparsity_p` the token ratio is a deterministic function of the weights, so the policy gradient of that

@@ -91,7 +91,7 @@ class SparsityForcingTrainer(GRPOTrainer):
     # -- rollout ----------------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs):
-        """Media move from their columns into the messages; masks, p and correctness join what TRL shuffles and splits."""
+        """Media move from columns into the messages; masks, p and correctness join what TRL shuffles and splits."""
         inputs = [
             {name: value for name, value in row.items() if name not in ("images", "videos")}
             | {"prompt": fill_placeholders(row["prompt"], row.get("images"), row.get("videos"))}

@@ -40,7 +40,14 @@ def small_rows(sizes, num_rows: int | None = None, seed: int = 0):
 
 
 def make_trainer(
-    folder: Path, sizes=(IMAGE, VIDEO), num_rows=None, model=None, accuracy=exact_match, sparsity=None, trl=None, **config
+    folder: Path,
+    sizes=(IMAGE, VIDEO),
+    num_rows=None,
+    model=None,
+    accuracy=exact_match,
+    sparsity=None,
+    trl=None,
+    **config,
 ) -> SparsityForcingTrainer:
     """Two prompts of four rollouts in one batch of eight rows, unless told otherwise."""
     config = {

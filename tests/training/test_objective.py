@@ -31,7 +31,7 @@ def test_uniform_draws_lie_in_the_range_and_come_from_the_generator():
     assert draws[0] == draws[1]
     assert 0.2 <= min(draws[0]) < 0.21
     assert 0.39 < max(draws[0]) <= 0.4
-    assert 0 < min(rollout_sparsity_p("uniform", 0.0, 0.0, 8, range(3)))
+    assert min(rollout_sparsity_p("uniform", 0.0, 0.0, 8, range(3))) > 0
 
 
 def test_the_guard_takes_the_efficiency_reward_from_groups_without_a_correct_rollout():

@@ -76,7 +76,9 @@ def test_selection_and_log_probabilities_are_those_of_the_reference(model, proce
     media = prompts(processor, size)
     continuation = [5, 6, 7]
     rule = Rule(
-        sparsity_p=0.9, selection=selection, probe_positions=lambda length, layer: probe_positions(length, layer, CONFIG)
+        sparsity_p=0.9,
+        selection=selection,
+        probe_positions=lambda length, layer: probe_positions(length, layer, CONFIG),
     )
     fields = {**media[0].fields, "mm_token_type_ids": media[0].token_types[None]}
     expected = teacher_forced(model, media[0].prompt_ids, continuation, rule, **fields)
@@ -204,7 +206,7 @@ def test_features_of_a_frozen_tower_stand_for_its_pixels(model, processor):
 
     media = prompts(processor, IMAGE, VIDEO, PICTURES)
     attention, features = SparseAttention(model), VisionFeatures(model)
-    pixels_tokens, pixels, pixel_logits = generate(model, attention, media, [0.9] * 3)
+    pixels_tokens, pixels, _ = generate(model, attention, media, [0.9] * 3)
     encoded = [with_features(row, model) for row in media]
     assert not any("pixel" in name for row in encoded for name in row.fields)
     inputs, mask = batch(encoded, [[]] * 3)
