@@ -25,8 +25,10 @@ def _exact(right: str, given: str) -> float:
 
 def _multiple_choice(right: str, given: str) -> float:
     letter = choice_letter(right)
-    # An option that is written out in the solution is compared as text.
-    return float(letter == choice_letter(given)) if letter else float(right.casefold() == given.casefold())
+    if letter:
+        return float(letter == choice_letter(given))
+    # The solution is written out, such as "yes".
+    return float(right.strip(" .").casefold() == given.strip(" .").casefold())
 
 
 def _numerical(right: str, given: str) -> float:

@@ -12,7 +12,7 @@ from training.rewards import PROBLEM_TYPES, UnknownProblemType, score_answer
         ("multiple choice", "B", "b", 1, 1),
         ("multiple choice", "B", "C", 0, 0),
         ("multiple choice", "B", "a dog", 0, 0),
-        ("multiple choice", "Yes", "yes", 1, 1),
+        ("multiple choice", "Yes", "yes.", 1, 1),
         ("multiple choice", "Yes", "No", 0, 0),
         ("numerical", "1,234", "1234.0", 1, 1),
         ("numerical", "3.14159", "3.14", 1, 1),
