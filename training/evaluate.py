@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from attention_backend import check_sparsity_p
 from attention_backend.config import SELECTIONS
@@ -17,6 +17,7 @@ from measurement.environment import describe
 from measurement.results import Result, write
 from training.data.dataset import load_questions
 from training.data.formats import FORMATS
+from training.data.rows import AnswerFormat
 from training.evaluation.engine import demo_options, served
 from training.evaluation.questions import Question, demo_questions, file_questions
 from training.evaluation.summary import UNITS, sample, scores, summarise, tables
@@ -44,9 +45,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", default=DEMO, help="demo, or a .json or .jsonl file (default: %(default)s)")
     parser.add_argument("--data-format", default="auto", choices=("auto", *FORMATS), help="of the file")
     parser.add_argument("--media-root", type=Path, help="folder the file's paths start from (default: the file's)")
-    parser.add_argument(
-        "--answer-format", default="think", choices=("think", "tags", "plain"), help="asked of the model"
-    )
+    parser.add_argument("--answer-format", default="think", choices=get_args(AnswerFormat), help="asked of the model")
     parser.add_argument("--grading", default="binary", choices=GRADINGS, help="of answers (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=5, help="of the demo's held-out set (default: %(default)s)")
     parser.add_argument("--count", type=int, help="questions (default: 340 of the demo, all of a file)")

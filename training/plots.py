@@ -1,4 +1,4 @@
-"""Pictures of results, drawn from JSON only: `python -m training.plots accuracy|curves FILE.json ... --out PICTURE.png`.
+"""Pictures of results, drawn from JSON only: `python -m training.plots accuracy|curves FILE.json ... --out FILE.png`.
 
 accuracy: files that `python -m training.evaluate` wrote; accuracy against token ratio, one line a model.
 curves: `trainer_state.json` of training runs; reward, accuracy, token ratio and KL over the steps, one line a run.
@@ -88,9 +88,8 @@ def curves_plot(runs: dict[str, list[dict[str, Any]]], path: Path) -> Path:
     if not panels:
         raise ValueError(f"the logs of {', '.join(runs)} hold none of {', '.join(PANELS)}. Give logs of training.grpo.")
     figure = Figure(figsize=(7.5, 2.2 * len(panels)), layout="constrained")
-    for axes, (title, keys) in zip(
-        figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels.items(), strict=True
-    ):
+    rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axes, (title, keys) in zip(rows, panels.items(), strict=True):
         for index, (label, log) in enumerate(runs.items(), start=1):
             color = COLORS[index % len(COLORS)]
             axes.plot(*_columns(_series(log, keys)), color=color, linewidth=1.2, label=label)

@@ -36,6 +36,8 @@ class ServedModel:
     """An engine that answers questions greedily."""
 
     def __init__(self, model: str, selection: Selection, max_tokens: int, options: dict[str, Any]):
+        # vLLM reads it when it is imported: its INFO lines would tear the progress bar.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         from vllm import LLM
 
         config = SparsityConfig(selection=selection)
