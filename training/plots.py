@@ -22,6 +22,8 @@ matplotlib.use("Agg")
 COLORS = ("#7f7f7f", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
+SMOOTHED_STEPS = 10
+
 # Title of a panel -> what its figure is called in the log, and how the name ends.
 PANELS = {
     "reward": ("reward",),
@@ -59,15 +61,15 @@ def _draw_model(axes: Axes, model: str, points: Sequence[dict[str, Any]], index:
     color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
     ratios, values = [row["token_ratio"] for row in points], [row["accuracy"] for row in points]
     axes.plot(ratios, values, color=color, marker=marker, markersize=5, linewidth=1.5, label=model)
-    # Models in turn above and below their lines, so that labels of neighbours stay apart.
+    # Models in turn to the upper left and the lower right of their lines, so that labels of neighbours stay apart.
     above = index % 2
     for row, ratio, value in zip(points, ratios, values, strict=True):
         axes.annotate(
             f"{row['sparsity_p']:g}",
             (ratio, value),
-            xytext=(0, 6 if above else -6),
+            xytext=(-4, 5) if above else (4, -5),
             textcoords="offset points",
-            ha="center",
+            ha="right" if above else "left",
             va="bottom" if above else "top",
             fontsize=7,
             color=color,
@@ -92,18 +94,27 @@ def curves_plot(runs: dict[str, list[dict[str, Any]]], path: Path) -> Path:
     for axes, (title, keys) in zip(rows, panels.items(), strict=True):
         for index, (label, log) in enumerate(runs.items(), start=1):
             color = COLORS[index % len(COLORS)]
-            axes.plot(*_columns(_series(log, keys)), color=color, linewidth=1.2, label=label)
+            points = _series(log, keys)
+            axes.plot(*_columns(points), color=color, linewidth=0.8, alpha=0.3)
+            axes.plot(*_columns(_running_mean(points)), color=color, linewidth=1.6, label=label)
             held_out = _series(log, tuple(f"eval_{key}" for key in keys))
             axes.plot(*_columns(held_out), color=color, linestyle="", marker="o", markersize=5, markeredgecolor="white")
         axes.set_ylabel(title)
         axes.grid(alpha=0.25)
-    axes.set_xlabel("step; points are held-out questions")
+    axes.set_xlabel(f"step; thick lines: mean of {SMOOTHED_STEPS} steps; points: held-out questions")
     figure.axes[0].legend(frameon=False)
     return _save(figure, path)
 
 
 def _series(log: list[dict[str, Any]], keys: tuple[str, ...]) -> list[tuple[int, float]]:
     return [(row["step"], row[key]) for row in log for key in keys if key in row]
+
+
+def _running_mean(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The mean of each value and those before it, `SMOOTHED_STEPS` at most."""
+    values = [value for _, value in points]
+    windows = (values[max(0, end - SMOOTHED_STEPS) : end] for end in range(1, len(values) + 1))
+    return [(step, sum(window) / len(window)) for (step, _), window in zip(points, windows, strict=True)]
 
 
 def _columns(points: list[tuple[int, float]]) -> tuple[list[int], list[float]]:

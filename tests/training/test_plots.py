@@ -58,9 +58,16 @@ def test_curves(drawn, tmp_path):
     plots.main(["curves", *files, "--out", str(tmp_path / "curves.svg")])
     panels = {axes.get_ylabel(): axes for axes in drawn[0].axes}
     assert list(panels) == ["reward", "accuracy", "token ratio", "KL to the dense reference"]
-    train, held_out, *_ = (list(zip(*line.get_data(), strict=True)) for line in panels["accuracy"].lines)
-    assert (train, held_out) == ([(1, 0.4), (2, 0.6)], [(1, 0.9)])
-    assert [line.get_label() for line in panels["reward"].lines][::2] == ["ours", "theirs"]
+    train, mean, held_out, *_ = (list(zip(*line.get_data(), strict=True)) for line in panels["accuracy"].lines)
+    assert (train, mean, held_out) == ([(1, 0.4), (2, 0.6)], [(1, 0.4), (2, 0.5)], [(1, 0.9)])
+    assert [line.get_label() for line in panels["reward"].lines][1::3] == ["ours", "theirs"]
+
+
+def test_running_mean_by_hand():
+    points = [(step, float(step)) for step in range(1, 13)]
+    # The last ten: 3 to 12.
+    assert plots._running_mean(points)[-1] == (12, 7.5)
+    assert plots._running_mean(points)[2] == (3, 2.0)
 
 
 def test_logs_of_something_else_are_refused(tmp_path):
