@@ -72,11 +72,3 @@ def lazy_rows(make: Callable[[int], dict], num_rows: int) -> Dataset:
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     return Dataset.from_dict({"index": list(range(num_rows))}).with_transform(transform)
-
-
-def exact_match(completions: list, solution: list[str], **columns) -> list[float]:
-    """1 where the answer is the solution, letter by letter, and 0 elsewhere."""
-    return [
-        float(completion[0]["content"].strip() == answer)
-        for completion, answer in zip(completions, solution, strict=True)
-    ]

@@ -16,18 +16,24 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from .arguments import SparsityForcingArguments, SparsityForcingConfig
-from .demo_task import exact_match, held_out_rows, training_rows
+from .data import DataArguments
+from .demo_task import held_out_rows, training_rows
 from .progress import SparsityProgress
 from .trainer import SparsityForcingTrainer
 
+DEMO = "demo"
 DEMO_RECIPE = Path(__file__).with_name("recipes") / "demo.yaml"
 DEMO_MODEL = Path(__file__).parents[1] / "server" / "assets" / "demo"
 HELD_OUT_SEED = 2000
 
 
-def parse(arguments: list[str]) -> tuple[SparsityForcingArguments, SparsityForcingConfig, ModelConfig]:
+def parse(
+    arguments: list[str],
+) -> tuple[SparsityForcingArguments, DataArguments, SparsityForcingConfig, ModelConfig]:
     """Options from the command line over those of `--config`; without any, the demo recipe."""
-    parser = TrlParser((SparsityForcingArguments, SparsityForcingConfig, ModelConfig), prog="python -m training.grpo")
+    parser = TrlParser(
+        (SparsityForcingArguments, DataArguments, SparsityForcingConfig, ModelConfig), prog="python -m training.grpo"
+    )
     if "--config" not in arguments and not {"-h", "--help"} & set(arguments):
         arguments = ["--config", str(DEMO_RECIPE), *arguments]
     return parser.parse_args_and_config(arguments)
@@ -35,7 +41,7 @@ def parse(arguments: list[str]) -> tuple[SparsityForcingArguments, SparsityForci
 
 def load_model(model: ModelConfig, freeze_vision: bool):
     """The policy, with a frozen vision tower if asked for."""
-    name = str(DEMO_MODEL) if model.model_name_or_path == "demo" else model.model_name_or_path
+    name = str(DEMO_MODEL) if model.model_name_or_path == DEMO else model.model_name_or_path
     policy = AutoModelForImageTextToText.from_pretrained(
         name,
         revision=model.model_revision,
@@ -49,21 +55,24 @@ def load_model(model: ModelConfig, freeze_vision: bool):
     return policy
 
 
-def load_rows(options: SparsityForcingArguments) -> tuple[Dataset, Dataset]:
-    """Training and held-out rows."""
-    train = training_rows(options.dataset_seed, options.dataset_rows, options.prompts_per_size)
-    return train, held_out_rows(HELD_OUT_SEED, options.num_eval_rows)
+def load_rows(options: SparsityForcingArguments, data: DataArguments) -> tuple[Dataset, Dataset | None]:
+    """Training and held-out rows; there are no held-out ones where no file of them is given."""
+    if options.dataset == DEMO:
+        train = training_rows(options.dataset_seed, options.dataset_rows, options.prompts_per_size)
+        return train, held_out_rows(HELD_OUT_SEED, options.num_eval_rows)
+    held_out = data.questions(data.eval_dataset).as_dataset() if data.eval_dataset else None
+    return data.questions(options.dataset).as_dataset(), held_out
 
 
 def build_trainer(
-    options: SparsityForcingArguments, config: SparsityForcingConfig, model: ModelConfig
+    options: SparsityForcingArguments, data: DataArguments, config: SparsityForcingConfig, model: ModelConfig
 ) -> SparsityForcingTrainer:
     """Everything but the training itself."""
     policy = load_model(model, options.freeze_vision)
-    train_rows, eval_rows = load_rows(options)
+    train_rows, eval_rows = load_rows(options, data)
     trainer = SparsityForcingTrainer(
         policy,
-        exact_match,
+        data.accuracy_reward(),
         options,
         config,
         train_dataset=train_rows,
@@ -91,8 +100,8 @@ def save(trainer: SparsityForcingTrainer, dtype: str | None) -> None:
 
 def main(arguments: list[str] | None = None) -> SparsityForcingTrainer:
     """Command line."""
-    options, config, model = parse(sys.argv[1:] if arguments is None else arguments)
-    trainer = build_trainer(options, config, model)
+    options, data, config, model = parse(sys.argv[1:] if arguments is None else arguments)
+    trainer = build_trainer(options, data, config, model)
     checkpoint = config.resume_from_checkpoint
     if checkpoint in ("true", "True", "last"):
         checkpoint = get_last_checkpoint(config.output_dir)

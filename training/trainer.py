@@ -15,7 +15,8 @@ from accelerate.utils import is_peft_model
 from trl import GRPOTrainer
 
 from .arguments import SparsityForcingArguments, SparsityForcingConfig
-from .media import (
+from .objective import SparsityTerm, collapse_guard, ease, rollout_sparsity_p
+from .row_media import (
     RowMedia,
     VisionFeatures,
     batch_fields,
@@ -25,9 +26,9 @@ from .media import (
     prompt_key,
     with_features,
 )
-from .objective import SparsityTerm, collapse_guard, ease, rollout_sparsity_p
 from .sparse_attention import SparseAttention, SparseRows
 
+MEDIA_COLUMNS = ("images", "videos", "video_fps")
 STATE_FILE = "sparsity_state.json"
 CORRECT_ABOVE = 0.5
 """An answer counts as correct when its accuracy reward is above this; binary rewards are 0 and 1."""
@@ -93,8 +94,8 @@ class SparsityForcingTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs):
         """Media move from columns into the messages; masks, p and correctness join what TRL shuffles and splits."""
         inputs = [
-            {name: value for name, value in row.items() if name not in ("images", "videos")}
-            | {"prompt": fill_placeholders(row["prompt"], row.get("images"), row.get("videos"))}
+            {name: value for name, value in row.items() if name not in MEDIA_COLUMNS}
+            | {"prompt": fill_placeholders(**{"images": None, "videos": None, **row})}
             for row in inputs
         ]
         output = super()._generate_and_score_completions(inputs)

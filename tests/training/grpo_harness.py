@@ -8,8 +8,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from training.arguments import SparsityForcingArguments, SparsityForcingConfig
 from training.demo.scenes import SceneSize
 from training.demo.streams import TRAINING_STREAM, make_example
-from training.demo_task import exact_match, lazy_rows, row_of
+from training.demo_task import lazy_rows, row_of
 from training.grpo import DEMO_MODEL
+from training.rewards import accuracy_reward
 from training.trainer import SparsityForcingTrainer
 
 IMAGE = SceneSize("image", 8)
@@ -44,7 +45,7 @@ def make_trainer(
     sizes=(IMAGE, VIDEO),
     num_rows=None,
     model=None,
-    accuracy=exact_match,
+    accuracy=None,
     sparsity=None,
     trl=None,
     **config,
@@ -71,7 +72,7 @@ def make_trainer(
     }
     trainer = SparsityForcingTrainer(
         load_model() if model is None else model,
-        accuracy,
+        accuracy or accuracy_reward(),
         SparsityForcingArguments(**(sparsity or {})),
         SparsityForcingConfig(**config),
         train_dataset=small_rows(sizes, num_rows),

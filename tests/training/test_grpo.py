@@ -11,7 +11,7 @@ from training.grpo import DEMO_MODEL, main, parse
 
 
 def test_without_arguments_it_is_the_demo_recipe():
-    options, config, model = parse([])
+    options, _, config, model = parse([])
     assert model.model_name_or_path == "demo"
     assert options.dataset == "demo"
     assert config.loss_type == "grpo"
@@ -22,14 +22,14 @@ def test_the_command_line_wins_over_the_recipe(tmp_path):
     recipe.write_text(
         f"model_name_or_path: demo\noutput_dir: {tmp_path}\nsparsity_p_min: 0.5\nbeta: 0.1\nuse_cpu: true\n"
     )
-    options, config, _ = parse(["--config", str(recipe), "--beta", "0.2"])
+    options, _, config, _ = parse(["--config", str(recipe), "--beta", "0.2"])
     assert (options.sparsity_p_min, config.beta) == (0.5, 0.2)
 
 
 def test_defaults_are_the_papers(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(f"output_dir: {tmp_path}\nuse_cpu: true\n")
-    options, config, _ = parse(["--config", str(recipe)])
+    options, _, config, _ = parse(["--config", str(recipe)])
     assert (options.sparsity_p_min, options.sparsity_p_max, options.sparsity_term) == (0.94, 0.975, "none")
     assert (config.beta, config.loss_type, config.num_generations) == (0.04, "grpo", 8)
 

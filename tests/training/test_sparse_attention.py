@@ -6,8 +6,8 @@ import torch
 from attention_backend.config import SparsityConfig
 from attention_backend.ops.estimate import probe_positions
 from tests.reference.dense_mask import Rule, teacher_forced
-from training.media import VisionFeatures, batch_fields, batch_token_types, fill_placeholders, process_prompt
 from training.objective import SparsityTerm
+from training.row_media import VisionFeatures, batch_fields, batch_token_types, fill_placeholders, process_prompt
 from training.sparse_attention import SparseAttention, SparseRows
 
 from .grpo_harness import IMAGE, LARGE, PICTURES, VIDEO, load_model, load_processor, small_rows
@@ -202,7 +202,7 @@ def test_gradients_do_not_depend_on_gradient_checkpointing(processor, kind):
 
 
 def test_features_of_a_frozen_tower_stand_for_its_pixels(model, processor):
-    from training.media import with_features
+    from training.row_media import with_features
 
     media = prompts(processor, IMAGE, VIDEO, PICTURES)
     attention, features = SparseAttention(model), VisionFeatures(model)

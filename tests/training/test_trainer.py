@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from training.arguments import SparsityForcingArguments
-from training.media import fill_placeholders, process_prompt
 from training.objective import rollout_sparsity_p
+from training.row_media import fill_placeholders, process_prompt
 
 from .grpo_harness import IMAGE, LARGE, PICTURES, VIDEO, generation_batch, load_model, make_trainer
 

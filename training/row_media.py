@@ -36,13 +36,30 @@ class RowMedia:
     features: dict[str, torch.Tensor]
 
 
-def fill_placeholders(prompt: list[dict], images: Sequence | None, videos: Sequence | None) -> list[dict]:
+def fill_placeholders(
+    prompt: list[dict],
+    images: Sequence | None,
+    videos: Sequence | None,
+    video_fps: Sequence[float] | None = None,
+    **columns,
+) -> list[dict]:
     """Chat messages with each `{"type": "image"}` or `{"type": "video"}` holding its picture or video, in order.
+
+    Args:
+        prompt: chat messages.
+        images: pictures in the order of their placeholders.
+        videos: paths, or frames that are sampled already.
+        video_fps: frames a second of each video; by default the rate that the processor samples with.
+        columns: what else the row holds.
 
     Raises:
         ValueError: there are more or fewer placeholders than media.
     """
-    left = {"image": list(images or []), "video": list(videos or [])}
+    rates = video_fps or [None] * len(videos or [])
+    left = {
+        "image": [{"type": "image", "image": image} for image in images or []],
+        "video": [{"type": "video", "video": v, "fps": fps} for v, fps in zip(videos or [], rates, strict=True)],
+    }
 
     def fill(part: dict) -> dict:
         kind = part["type"]
@@ -50,7 +67,7 @@ def fill_placeholders(prompt: list[dict], images: Sequence | None, videos: Seque
             return part
         if not left[kind]:
             raise ValueError(f"prompt has more {kind} placeholders than the row has {kind}s. Correct the row.")
-        return {"type": kind, kind: left[kind].pop(0)}
+        return left[kind].pop(0)
 
     messages = []
     for message in prompt:
@@ -66,9 +83,7 @@ def fill_placeholders(prompt: list[dict], images: Sequence | None, videos: Seque
 def prompt_key(prompt: list[dict]) -> tuple:
     """Equal for rows of a group, which hold the same media objects and the same text."""
     parts = [part for message in prompt for part in message["content"]]
-    return tuple(
-        part["text"] if part["type"] == "text" else _identity(part[part["type"]]) for part in parts if part["type"]
-    )
+    return tuple(part["text"] if part["type"] == "text" else _identity(part[part["type"]]) for part in parts)
 
 
 def _identity(media: object) -> object:
@@ -85,27 +100,28 @@ def process_prompt(processor: ProcessorMixin, prompt: list[dict], chat_template_
     """
     text = processor.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **chat_template_kwargs)
     parts = [part for message in prompt for part in message["content"]]
-    media = {kind: [part[kind] for part in parts if part["type"] == kind] for kind in PIXELS}
-    videos = {}
-    if media["video"]:
-        videos = {"videos": media["video"]}
-        if not isinstance(media["video"][0], str):
-            # Frames that are sampled already, at the rate that the processor samples with.
-            videos |= {
-                "videos": [np.asarray(frames) for frames in media["video"]],
-                "video_metadata": [
-                    VideoMetadata(len(frames), fps=processor.video_processor.fps, frames_indices=range(len(frames)))
-                    for frames in media["video"]
-                ],
-                "do_sample_frames": False,
-            }
-    inputs = processor(text=[text], images=media["image"] or None, **videos, return_tensors="pt")
+    images = [part["image"] for part in parts if part["type"] == "image"]
+    videos = _video_arguments(processor, [part for part in parts if part["type"] == "video"])
+    inputs = processor(text=[text], images=images or None, **videos, return_tensors="pt")
     fields = {name: inputs[name] for name in (*PIXELS.values(), *GRIDS.values()) if name in inputs}
     if "second_per_grid_ts" in inputs:
         fields["second_per_grid_ts"] = torch.as_tensor(inputs["second_per_grid_ts"], dtype=torch.float32)
     ids = inputs["input_ids"][0]
     token_types = inputs["mm_token_type_ids"][0] if "mm_token_type_ids" in inputs else torch.zeros_like(ids)
     return RowMedia(ids.tolist(), fields, token_types, {})
+
+
+def _video_arguments(processor: ProcessorMixin, parts: list[dict]) -> dict:
+    """What the processor is given for the videos of a prompt: paths it reads itself, or frames with their rate."""
+    videos = [part["video"] for part in parts]
+    if not videos or isinstance(videos[0], str):
+        return {"videos": videos} if videos else {}
+    usual = processor.video_processor.fps
+    metadata = [
+        VideoMetadata(len(part["video"]), fps=part.get("fps") or usual, frames_indices=range(len(part["video"])))
+        for part in parts
+    ]
+    return {"videos": [np.asarray(frames) for frames in videos], "video_metadata": metadata, "do_sample_frames": False}
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import torch
 from training.demo.packing import pack
 from training.demo.streams import SIZES, make_example
 from training.demo_task import row_of
-from training.media import batch_fields, batch_token_types, fill_placeholders, process_prompt, prompt_key
+from training.row_media import batch_fields, batch_token_types, fill_placeholders, process_prompt, prompt_key
 
 from .grpo_harness import IMAGE, PICTURES, VIDEO, load_model, load_processor, small_rows
 
@@ -40,11 +40,11 @@ def test_placeholders_take_their_media_in_order():
             "content": [{"type": "image"}, {"type": "video"}, {"type": "image"}, {"type": "text", "text": "?"}],
         },
     ]
-    system, user = fill_placeholders(prompt, ["a.png", "b.png"], ["c.mp4"])
+    system, user = fill_placeholders(prompt, ["a.png", "b.png"], ["c.mp4"], video_fps=[4.0], source="here")
     assert system["content"] == [{"type": "text", "text": "Be brief."}]
     assert user["content"] == [
         {"type": "image", "image": "a.png"},
-        {"type": "video", "video": "c.mp4"},
+        {"type": "video", "video": "c.mp4", "fps": 4.0},
         {"type": "image", "image": "b.png"},
         {"type": "text", "text": "?"},
     ]
@@ -87,3 +87,10 @@ def test_fields_of_a_batch_stand_in_the_order_of_its_rows(processor):
     assert types.sum(dim=1).tolist() == [128, 2 * 128, 64]
     assert types[:, width:].sum() == 0
     assert types[2, width - len(media[2].prompt_ids) : width].tolist() == media[2].token_types.tolist()
+
+
+@pytest.mark.parametrize(("video_fps", "seconds"), [(None, 1.0), ([4.0], 0.5)])
+def test_a_video_has_the_time_steps_of_its_own_rate(processor, video_fps, seconds):
+    row = {**small_rows([VIDEO])[0], "video_fps": video_fps}
+    media = process_prompt(processor, fill_placeholders(**row), {})
+    assert media.fields["second_per_grid_ts"].tolist() == [seconds]
