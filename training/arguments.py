@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from trl import GRPOConfig
-
 from attention_backend.config import SELECTIONS, SparsityConfig
 
 from .objective import SCHEDULES, TERMS
+from .trl_import import GRPOConfig
 
 
 class InvalidTrainingOption(ValueError):
@@ -73,6 +72,10 @@ class SparsityForcingArguments:
         default=0.0,
         metadata={"help": "The pathwise term leaves rollouts alone whose token ratio is at or below this."},
     )
+    token_ratio_width: float = field(
+        default=0.05,
+        metadata={"help": "How far above the target token ratio the pathwise term presses in full; less in between."},
+    )
     freeze_vision: bool = field(
         default=False,
         metadata={"help": "Leave the vision tower as it is; it then runs once for each prompt and step."},
@@ -97,8 +100,9 @@ class SparsityForcingArguments:
             self._check_range(name, 0.0, float("inf"))
         for name in ("dataset_rows", "prompts_per_size", "num_eval_rows"):
             self._check_range(name, 1, float("inf"))
-        if self.target_width <= 0:
-            raise InvalidTrainingOption(f"target_width is {self.target_width}, but must be above 0. Give 0.05 or so.")
+        for name in ("target_width", "token_ratio_width"):
+            if getattr(self, name) <= 0:
+                raise InvalidTrainingOption(f"{name} is {getattr(self, name)}, but must be above 0. Give 0.05 or so.")
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:

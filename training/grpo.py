@@ -13,13 +13,13 @@ from datasets import Dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import GENERATION_CONFIG_NAME
-from trl import ModelConfig, TrlParser, get_peft_config
 
 from .arguments import SparsityForcingArguments, SparsityForcingConfig
 from .data import DataArguments
 from .demo_task import held_out_rows, training_rows
 from .progress import SparsityProgress
 from .trainer import SparsityForcingTrainer
+from .trl_import import ModelConfig, TrlParser, get_peft_config
 
 DEMO = "demo"
 DEMO_RECIPE = Path(__file__).with_name("recipes") / "demo.yaml"

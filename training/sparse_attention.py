@@ -16,10 +16,10 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attention_backend.config import SparsityConfig
-from attention_backend.ops.attend import attend_selected
 from attention_backend.ops.estimate import estimate_importance, probe_positions
 from attention_backend.ops.select import forced_tokens, select_tokens
 
+from .attend_rows import RowStates, attend_rows
 from .objective import SparsityTerm
 from .pruned_cache import use_pruned_layers
 
@@ -177,6 +177,7 @@ def _prefill(module, query, key, value, attention_mask, scaling, sparsity: Layer
             rows.record(layer_index, kept)
             return result
         outputs = dict(zip(dense, result, strict=True))
+    pruned: dict[int, RowStates] = {}
     penalties = []
     for row, sparsity_p in enumerate(rows.sparsity_p):
         if sparsity_p >= 1.0:
@@ -195,11 +196,11 @@ def _prefill(module, query, key, value, attention_mask, scaling, sparsity: Layer
         if rows.term is not None and torch.is_grad_enabled():
             mass = _mass(*prompt, layer_index, scaling, sparsity.config)
             penalties.append(rows.term.of_row(row, mass, chosen, sparsity_p))
-        attended = attend_selected(
-            own_query, own_key, own_value, chosen, num_prompt_tokens, scaling, sparsity.config.selection
-        )
-        outputs[row] = torch.nn.functional.pad(attended, (0, 0, 0, 0, first, 0))
+        pruned[row] = RowStates(own_query, own_key, own_value, chosen, num_prompt_tokens)
     rows.record(layer_index, kept)
+    attended = attend_rows(list(pruned.values()), scaling, sparsity.config.selection)
+    for row, part in zip(pruned, attended, strict=True):
+        outputs[row] = torch.nn.functional.pad(part, (0, 0, 0, 0, query.shape[2] - len(part), 0))
     output = torch.stack([outputs[row] for row in range(len(kept))])
     return rows.term.attach(output, layer_index, penalties) if penalties else output
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import is_peft_model
-from trl import GRPOTrainer
 
 from .arguments import SparsityForcingArguments, SparsityForcingConfig
 from .objective import SparsityTerm, collapse_guard, ease, rollout_sparsity_p
@@ -27,6 +26,7 @@ from .row_media import (
     with_features,
 )
 from .sparse_attention import SparseAttention, SparseRows
+from .trl_import import GRPOTrainer
 
 MEDIA_COLUMNS = ("images", "videos", "video_fps")
 STATE_FILE = "sparsity_state.json"
@@ -88,8 +88,6 @@ class SparsityForcingTrainer(GRPOTrainer):
     @property
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
-
-    # -- rollout ----------------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs):
         """Media move from columns into the messages; masks, p and correctness join what TRL shuffles and splits."""
@@ -172,8 +170,6 @@ class SparsityForcingTrainer(GRPOTrainer):
         self._correct = correct[first : first + len(prompts)]
         return rewards
 
-    # -- loss -------------------------------------------------------------------------------------------------------
-
     def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
         """Log-probabilities under the masks of the rollout, with its pictures and videos; dense for the reference."""
         return super()._get_per_token_logps_and_entropies(self._with_rollouts(model), *args, **kwargs)
@@ -225,10 +221,8 @@ class SparsityForcingTrainer(GRPOTrainer):
             return (-inputs["advantages"] * share).tolist()
         pressure = ease(self.correct_rate, self.sparsity.target_correct_rate, self.sparsity.target_width)
         self._metrics["train"]["sparsity_pressure"].append(pressure)
-        pressed = inputs["correct"] & (token_ratios > self.sparsity.target_token_ratio)
-        return (pressed * (pressure * share)).tolist()
-
-    # -- checkpoints ------------------------------------------------------------------------------------------------
+        excess = (token_ratios - self.sparsity.target_token_ratio) / self.sparsity.token_ratio_width
+        return (inputs["correct"] * excess.clamp(0.0, 1.0) * (pressure * share)).tolist()
 
     def _save_checkpoint(self, model, trial):
         """Also writes the running correct rate, on which the pressure of the pathwise term depends."""
