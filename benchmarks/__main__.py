@@ -7,9 +7,10 @@ from pathlib import Path
 from benchmarks.gpu.device import EXIT_CODE, NoCudaDevice
 from benchmarks.readme import replace_section
 from benchmarks.registry import CASES, load
-from benchmarks.results import RESULTS_DIR, write
+from measurement.results import write
 
 README = Path(__file__).parents[1] / "README.md"
+RESULTS_DIR = Path(__file__).parent / "results"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -1,13 +1,6 @@
 """Generated tables in the README, between `<!-- benchmark: NAME -->` and `<!-- end: NAME -->`."""
 
-from collections.abc import Sequence
 from pathlib import Path
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def replace_section(path: Path, name: str, content: str) -> None:

@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import Protocol
 
-from benchmarks.results import Result
+from measurement.results import Result
 
 
 class Case(Protocol):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment for serving and testing: `packaging/install.sh VENV`, from the repository's root.
+# Makes the virtual environment for serving, training and testing: `packaging/install.sh VENV`, from the repository's root.
 # A machine with nvidia-smi gets vLLM's CUDA build, any other the CPU build; DEVICE=cpu or DEVICE=cuda decides instead.
 # Run again, it only adds what is missing.
 set -euo pipefail
@@ -55,7 +55,7 @@ if [[ $device == auto ]]; then
 fi
 if [[ $device == cuda ]]; then
     say "For a GPU: installing vLLM's CUDA build and the project (several GB the first time) ..."
-    "${pip[@]}" --quiet --constraint constraints-cuda.txt --editable '.[cuda,test]'
+    "${pip[@]}" --quiet --constraint constraints-cuda.txt --editable '.[cuda,test,training]'
 else
     say "Without a GPU: the CPU build of vLLM is taken."
     # Without it vLLM starts, and fails much later with an unrelated message.

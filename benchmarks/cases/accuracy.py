@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.environment import describe
 from benchmarks.questions import Question, Reply, ask_all, load
-from benchmarks.readme import markdown_table
-from benchmarks.results import Result
 from benchmarks.server_process import serving
+from measurement.environment import describe
+from measurement.results import Result
+from measurement.tables import markdown_table
 from training.demo_data import write_dataset
 
 SUMMARY = "Accuracy and ratios of a served model over sparsity_p, on the held-out questions, through HTTP."

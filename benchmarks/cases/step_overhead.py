@@ -35,10 +35,10 @@ from attention_backend.request import SPARSITY_P
 from attention_backend.vllm_adapter.feedback import attach_feedback
 from attention_backend.vllm_adapter.scheduler import TopPScheduler
 from attention_backend.vllm_adapter.spec import TopPSpec
-from benchmarks.environment import describe
 from benchmarks.measure import spread
-from benchmarks.readme import markdown_table
-from benchmarks.results import Result
+from measurement.environment import describe
+from measurement.results import Result
+from measurement.tables import markdown_table
 
 SUMMARY = "Cost of one scheduler step at many KV cache groups, against vLLM's stock scheduler with one group."
 BASELINE = "vLLM AsyncScheduler, 1 group"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("server", "attention_backend", "training", "benchmarks")
+PACKAGES = ("server", "attention_backend", "training", "benchmarks", "measurement")
 
 
 class Import(NamedTuple):

@@ -2,11 +2,7 @@
 
 import pytest
 
-from benchmarks.readme import markdown_table, replace_section
-
-
-def test_table_by_hand():
-    assert markdown_table(["p", "ratio"], [["1", "1.000"]]) == "| p | ratio |\n| --- | --- |\n| 1 | 1.000 |"
+from benchmarks.readme import replace_section
 
 
 def test_only_the_section_changes(tmp_path):

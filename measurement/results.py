@@ -1,4 +1,4 @@
-"""One benchmark run as one JSON file."""
+"""One measured run as one JSON file."""
 
 import json
 import re
@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = "winnow.benchmark/1"
-RESULTS_DIR = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A benchmark run.
+    """A measured run.
 
     Attributes:
         case: name of the case.
         arguments: what the case was asked to do.
-        environment: from `benchmarks.environment.describe`.
+        environment: from `measurement.environment.describe`.
         units: unit of every figure in `summary` and `samples`, by name.
         summary: the figures of the table, one row each.
         samples: the single measurements behind them.
@@ -50,7 +49,7 @@ def read(path: Path) -> Result:
     content = json.loads(path.read_text(encoding="utf-8"))
     schema = content.pop("schema", None)
     if schema != SCHEMA:
-        raise ValueError(f"schema of {path.name} is {schema!r}, but must be {SCHEMA!r}. Run the benchmark again.")
+        raise ValueError(f"schema of {path.name} is {schema!r}, but must be {SCHEMA!r}. Measure again.")
     content.pop("time")
     return Result(**content)
 

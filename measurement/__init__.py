@@ -1,0 +1,1 @@
+"""What every measurement shares, benchmarks and evaluations alike: a result as one JSON file, and where it was made."""

@@ -1,0 +1,245 @@
+"""Sparsity Forcing on TRL's GRPOTrainer: every rollout has its own `sparsity_p`, and its kept masks are replayed.
+
+TRL is composed, not copied: each override below does one thing and calls TRL's. TRL's methods are private, so
+`trl==1.16.*` is pinned and a test guards the signatures.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate.utils import is_peft_model
+
+from .arguments import SparsityForcingArguments, SparsityForcingConfig
+from .objective import SparsityTerm, collapse_guard, ease, rollout_sparsity_p
+from .row_media import (
+    RowMedia,
+    VisionFeatures,
+    batch_fields,
+    batch_token_types,
+    fill_placeholders,
+    process_prompt,
+    prompt_key,
+    with_features,
+)
+from .sparse_attention import SparseAttention, SparseRows
+from .trl_import import GRPOTrainer
+
+MEDIA_COLUMNS = ("images", "videos", "video_fps")
+STATE_FILE = "sparsity_state.json"
+CORRECT_ABOVE = 0.5
+"""An answer counts as correct when its accuracy reward is above this; binary rewards are 0 and 1."""
+CORRECT_RATE_MEMORY = 0.9
+
+
+def efficiency(token_ratio: list[float], **columns) -> list[float]:
+    """The efficiency reward, 1 - token_ratio."""
+    return [1.0 - ratio for ratio in token_ratio]
+
+
+@dataclass(slots=True)
+class Rollouts:
+    """What the rows of a batch need in every forward pass, in the order of its rows."""
+
+    media: list[RowMedia]
+    sparse: SparseRows
+
+
+class SparsityForcingTrainer(GRPOTrainer):
+    """GRPO whose policy is the model with Top-p sparse attention, and whose reference is the dense one.
+
+    Args:
+        model: a vision-language model or its name.
+        accuracy: reward function of the answer, with TRL's signature.
+        sparsity: our options.
+        args: TRL's options.
+        trl: what else `GRPOTrainer` takes.
+    """
+
+    def __init__(
+        self,
+        model,
+        accuracy: Callable[..., list[float | None]],
+        sparsity: SparsityForcingArguments,
+        args: SparsityForcingConfig,
+        **trl,
+    ) -> None:
+        self.sparsity = sparsity
+        self.correct_rate = 1.0
+        if args.reward_weights is None:
+            args.reward_weights = [1.0, sparsity.efficiency_weight]
+        super().__init__(model=model, reward_funcs=[accuracy, efficiency], args=args, **trl)
+        policy = self._policy()
+        self._attention = SparseAttention(policy, sparsity.sparsity_config())
+        self._features = VisionFeatures(policy)
+        self._vision_is_frozen = not any(p.requires_grad for p in policy.base_model.visual.parameters())
+        self._num_layers = policy.config.get_text_config().num_hidden_layers
+        self._rollouts: Rollouts | None = None
+        self._correct: torch.Tensor | None = None
+
+    def _policy(self):
+        """The transformers model without wrappers."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if is_peft_model(model) else model
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    def _generate_and_score_completions(self, inputs):
+        """Media move from columns into the messages; masks, p and correctness join what TRL shuffles and splits."""
+        inputs = [
+            {name: value for name, value in row.items() if name not in MEDIA_COLUMNS}
+            | {"prompt": fill_placeholders(**{"images": None, "videos": None, **row})}
+            for row in inputs
+        ]
+        output = super()._generate_and_score_completions(inputs)
+        device = output["prompt_ids"].device
+        sparse = self._rollouts.sparse
+        output["sparsity_p"] = torch.tensor(sparse.sparsity_p, dtype=torch.float64, device=device)
+        output["kept"] = sparse.kept
+        output["correct"] = self._correct.to(device)
+        output["media"] = self._rollouts.media
+        return output
+
+    def _generate(self, prompts):
+        """Draws `sparsity_p` for each row; reward functions get it and the token ratio as columns.
+
+        No images are returned: TRL would process them again for its log-probabilities, where ours come from `media`.
+        """
+        self._rollouts = Rollouts([], SparseRows(self._draw_sparsity_p(len(prompts))))
+        *output, extra_fields, _, tool_images = super()._generate(prompts)
+        sparse = self._rollouts.sparse
+        ratios = sparse.token_ratios()
+        self._metrics[self._mode]["token_ratio"].append(self.accelerator.gather(ratios).mean().item())
+        extra_fields |= {"sparsity_p": list(sparse.sparsity_p), "token_ratio": ratios.tolist()}
+        return *output, extra_fields, None, tool_images
+
+    def _draw_sparsity_p(self, num_rows: int) -> list[float]:
+        options = self.sparsity
+        if self._mode == "eval":
+            return [options.eval_sparsity_p] * num_rows
+        first = self.accelerator.process_index * num_rows
+        low, high = options.sparsity_p_min, options.sparsity_p_max
+        rows = range(first, first + num_rows)
+        return rollout_sparsity_p(options.sparsity_schedule, low, high, self.num_generations, rows)
+
+    def _tokenize_prompts(self, prompts):
+        """Processes each prompt of a group once, videos included, and keeps the media of every row."""
+        processed: dict[tuple, RowMedia] = {}
+        for prompt in prompts:
+            if (key := prompt_key(prompt)) not in processed:
+                row = process_prompt(self.processing_class, prompt, self.chat_template_kwargs)
+                processed[key] = self._encode(row) if self._vision_is_frozen else row
+        media = self._rollouts.media = [processed[prompt_key(prompt)] for prompt in prompts]
+        fields = batch_fields(media, self.accelerator.device)
+        fields.pop("mm_encoder_outputs", None)
+        if fields:
+            fields["mm_token_type_ids"] = [row.token_types.tolist() for row in media]
+        return [row.prompt_ids for row in media], None, fields
+
+    def _encode(self, row: RowMedia) -> RowMedia:
+        with self.accelerator.autocast():
+            return with_features(row, self._policy())
+
+    def _generate_single_turn(self, *args, **kwargs):
+        """Generates under sparse attention; greedily in evaluation."""
+        rollouts, do_sample = self._rollouts, self.generation_config.do_sample
+        self.generation_config.do_sample = do_sample and self._mode == "train"
+        try:
+            with self._attention.activate(rollouts.sparse), self._features.use(rollouts.media):
+                output = super()._generate_single_turn(*args, **kwargs)
+        finally:
+            self.generation_config.do_sample = do_sample
+        rollouts.sparse.freeze()
+        return output
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        """Applies the collapse guard, which needs whole groups, and notes which rollouts are correct."""
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        correct = rewards[:, 0] > CORRECT_ABOVE
+        if self._mode == "train":
+            if self.sparsity.collapse_guard:
+                rewards[:, 1] = collapse_guard(rewards[:, 1], correct, self.num_generations)
+            rate = correct.float().mean().item()
+            self.correct_rate = CORRECT_RATE_MEMORY * self.correct_rate + (1 - CORRECT_RATE_MEMORY) * rate
+        first = self.accelerator.process_index * len(prompts)
+        self._correct = correct[first : first + len(prompts)]
+        return rewards
+
+    def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
+        """Log-probabilities under the masks of the rollout, with its pictures and videos; dense for the reference."""
+        return super()._get_per_token_logps_and_entropies(self._with_rollouts(model), *args, **kwargs)
+
+    def _with_rollouts(self, model) -> Callable:
+        """`model` for TRL's loop over consecutive chunks of the batch."""
+        rollouts, is_dense, first = self._rollouts, self._is_reference(model), 0
+
+        def forward(input_ids, **inputs):
+            nonlocal first
+            rows = slice(first, first + len(input_ids))
+            first = rows.stop
+            media = rollouts.media[rows]
+            if fields := batch_fields(media, input_ids.device):
+                num_prompt_columns = rollouts.sparse.prompt_mask.shape[1]
+                types = batch_token_types(media, num_prompt_columns, input_ids.shape[1], input_ids.device)
+                fields["mm_token_type_ids"] = types
+            with nullcontext() if is_dense else self._attention.activate(rollouts.sparse[rows]):
+                return model(input_ids=input_ids, **inputs, **fields)
+
+        return forward
+
+    def _is_reference(self, model) -> bool:
+        """The separate reference model, or the policy with its adapter switched off or replaced by TRL's copy."""
+        if self.ref_model is not None:
+            return model is self.ref_model
+        unwrapped = self.accelerator.unwrap_model(model)
+        if not is_peft_model(unwrapped):
+            return False
+        status = unwrapped.get_model_status()
+        return not status.enabled or status.active_adapters == ["ref"]
+
+    def _compute_loss(self, model, inputs):
+        """TRL's loss on replayed masks, and the differentiable sparsity term."""
+        sparse = SparseRows(inputs["sparsity_p"].tolist(), inputs["prompt_mask"].bool(), inputs["kept"])
+        if self._mode == "train" and self.sparsity.sparsity_term != "none":
+            coefficients = self._coefficients(inputs, sparse.token_ratios())
+            sparse.term = SparsityTerm(self.sparsity.sparsity_term, coefficients, self._num_layers)
+        self._rollouts = Rollouts(inputs["media"], sparse)
+        loss = super()._compute_loss(model, inputs)
+        return loss if sparse.term is None else sparse.term.join(loss)
+
+    def _coefficients(self, inputs, token_ratios: torch.Tensor) -> list[float]:
+        """What each row's term counts in the loss: a mean over rows and accumulated batches, as TRL's "grpo" loss."""
+        share = self.sparsity.sparsity_term_weight / (
+            len(inputs["prompt_ids"]) * self.current_gradient_accumulation_steps
+        )
+        if self.sparsity.sparsity_term == "mask":
+            return (-inputs["advantages"] * share).tolist()
+        pressure = ease(self.correct_rate, self.sparsity.target_correct_rate, self.sparsity.target_width)
+        self._metrics["train"]["sparsity_pressure"].append(pressure)
+        excess = (token_ratios - self.sparsity.target_token_ratio) / self.sparsity.token_ratio_width
+        return (inputs["correct"] * excess.clamp(0.0, 1.0) * (pressure * share)).tolist()
+
+    def _save_checkpoint(self, model, trial):
+        """Also writes the running correct rate, on which the pressure of the pathwise term depends."""
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            (folder / STATE_FILE).write_text(json.dumps({"correct_rate": self.correct_rate}), encoding="utf-8")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        """Loads weights strictly: checkpoints of Qwen2-VL and Qwen2.5-VL have other key names than the model, and the
+        stock way drops every key that it does not know without a word."""
+        state = Path(resume_from_checkpoint) / STATE_FILE
+        if state.is_file():
+            self.correct_rate = json.loads(state.read_text(encoding="utf-8"))["correct_rate"]
+        target = self.model if model is None else model
+        if is_peft_model(target) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
+        target.load_state_dict(saved.state_dict(), strict=True)
+        return None
