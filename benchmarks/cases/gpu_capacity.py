@@ -2,13 +2,13 @@
 
 import argparse
 
-from benchmarks.environment import describe
 from benchmarks.gpu.comparison import UNITS, Point, Setting, compare
 from benchmarks.gpu.device import require_cuda
 from benchmarks.gpu.dimensions import MODELS
 from benchmarks.gpu.engine_worker import MAX_TOKENS
 from benchmarks.gpu.tables import comparison_table
-from benchmarks.results import Result
+from measurement.environment import describe
+from measurement.results import Result
 
 SUMMARY = (
     "Generated tokens per second of a full KV cache on a GPU, at equal memory: stock vLLM and a fixed token ratio."

@@ -2,13 +2,13 @@
 
 import argparse
 
-from benchmarks.environment import describe
 from benchmarks.gpu.comparison import DENSE, SPARSE, STOCK, UNITS, Point, Setting, compare
 from benchmarks.gpu.device import require_cuda
 from benchmarks.gpu.dimensions import MODELS, Dimensions
 from benchmarks.gpu.engine_worker import MAX_TOKENS
 from benchmarks.gpu.tables import comparison_table, kernel_table
-from benchmarks.results import Result
+from measurement.environment import describe
+from measurement.results import Result
 
 SUMMARY = "Prefill and decode-step time over context on a GPU: stock vLLM, sparsity_p = 1, and a fixed token ratio."
 LONGEST = 128_000 - MAX_TOKENS

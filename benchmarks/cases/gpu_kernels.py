@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.environment import describe
 from benchmarks.gpu.device import require_cuda
 from benchmarks.gpu.dimensions import MODELS, Dimensions
 from benchmarks.gpu.kernel_checks import Check, check_attend, check_compact, check_estimate, check_select
 from benchmarks.gpu.prompts import PrefillStep, prefill_step
 from benchmarks.gpu.tables import error_line
 from benchmarks.gpu.virtualise_check import check_virtualise
-from benchmarks.readme import markdown_table
-from benchmarks.results import Result
+from measurement.environment import describe
+from measurement.results import Result
+from measurement.tables import markdown_table
 
 SUMMARY = "Correctness of every kernel on a GPU, against the torch references."
 # Ragged: no length is a multiple of the others' tiles, and one prompt is all probes.

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.environment import describe
 from benchmarks.gpu.device import require_cuda
 from benchmarks.gpu.dimensions import MODELS, Dimensions
 from benchmarks.gpu.prompts import BLOCK_SIZE, prefill_step
 from benchmarks.measure import spread
-from benchmarks.readme import markdown_table
-from benchmarks.results import Result
+from measurement.environment import describe
+from measurement.results import Result
+from measurement.tables import markdown_table
 
 SUMMARY = "One layer's prefill on a GPU by stage, at a fixed token ratio, beside dense attention."
 CONTEXTS = (4096, 32768, 127488)

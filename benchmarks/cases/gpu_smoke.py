@@ -4,13 +4,13 @@ import argparse
 import time
 from typing import Any
 
-from benchmarks.environment import describe
 from benchmarks.gpu.answers import DEMO_MODEL
 from benchmarks.gpu.device import require_cuda
 from benchmarks.gpu.engines import run_engine, specification
 from benchmarks.gpu.tables import error_line
-from benchmarks.readme import markdown_table
-from benchmarks.results import Result
+from measurement.environment import describe
+from measurement.results import Result
+from measurement.tables import markdown_table
 
 SUMMARY = "Smoke generation on a GPU: p = 1 gives stock vLLM's tokens, p = 0.9 prunes and answers."
 PRUNED_P = 0.9

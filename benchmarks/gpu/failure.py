@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from benchmarks.environment import describe
-from benchmarks.results import Result, write
+from measurement.environment import describe
+from measurement.results import Result, write
 
 _LOG_CHARACTERS = 4000
 # What `timeout` ends with.

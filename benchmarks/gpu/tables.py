@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from benchmarks.readme import markdown_table
-from benchmarks.results import Result
+from measurement.results import Result
+from measurement.tables import markdown_table
 
 _ERROR_CHARACTERS = 120
 _HEADER = (

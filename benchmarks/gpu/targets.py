@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks.cases.gpu_prefill import COMMITTED_STAGES
 from benchmarks.gpu.comparison import DENSE, SPARSE, STOCK
-from benchmarks.readme import markdown_table
-from benchmarks.results import Result
+from measurement.results import Result
+from measurement.tables import markdown_table
 
 NOT_MEASURED = "not yet measured"
 STEP, PREFILL, MANY, FULL = "decode 32768 x 32", "prefill 32768", "decode 512 x 64", "decode 32768 x full"
