@@ -6,11 +6,10 @@ from pathlib import Path
 
 from benchmarks.gpu.device import EXIT_CODE, NoCudaDevice
 from benchmarks.readme import replace_section
-from benchmarks.registry import CASES, load
+from benchmarks.registry import CASES, RESULTS_DIR, load
 from measurement.results import write
 
 README = Path(__file__).parents[1] / "README.md"
-RESULTS_DIR = Path(__file__).parent / "results"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

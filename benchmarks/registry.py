@@ -2,6 +2,7 @@
 
 import argparse
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 from measurement.results import Result
@@ -21,6 +22,8 @@ class Case(Protocol):
     def table(self, result: Result) -> str:
         """The result as a Markdown table."""
 
+
+RESULTS_DIR = Path(__file__).parent / "results"
 
 CASES = ("accuracy", "step_overhead", "gpu_kernels", "gpu_smoke", "gpu_engine", "gpu_prefill", "gpu_capacity")
 

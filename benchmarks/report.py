@@ -4,10 +4,9 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.__main__ import RESULTS_DIR
 from benchmarks.gpu.targets import NOT_MEASURED, targets_table
 from benchmarks.readme import replace_section
-from benchmarks.registry import CASES, load
+from benchmarks.registry import CASES, RESULTS_DIR, load
 from measurement.results import Result, read
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"

@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from benchmarks import report
-from benchmarks.__main__ import RESULTS_DIR
 from benchmarks.gpu.failure import failure
 from benchmarks.gpu.targets import NOT_MEASURED, TARGETS, targets_table
 from benchmarks.readme import replace_section
+from benchmarks.registry import RESULTS_DIR
 from measurement.results import Result, write
 
 GPU = {"gpu": "NVIDIA H200", "driver": "580.1", "torch": "2.11.0", "commit": "abc", "copy_bandwidth": 4.3e12}
