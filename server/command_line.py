@@ -36,11 +36,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ServerSettings]:
     """
     parser = _parser()
     args = parser.parse_args(argv)
-    args.model = args.model_tag or args.model
-    if demo.is_demo(args.model):
+    model = args.model = args.model_tag or args.model
+    if demo.is_demo(model):
         demo.set_environment()
-        args = parser.parse_args([*demo.options(), *argv])
-        args.model = str(demo.CHECKPOINT)
+        args = parser.parse_args([*demo.options(model), *argv])
+        args.model = str(demo.checkpoint(model))
     _refuse_other_launchers(args)
     settings = ServerSettings.from_args(args)
     _complete_engine_args(args, parser, settings)

@@ -1,16 +1,15 @@
-"""`--model demo`: the bundled checkpoint and the options it is served with."""
+"""`--model demo` and `--model demo-sparse`: the bundled checkpoints and the options they are served with."""
 
 import os
 from pathlib import Path
 
-MODEL_NAME = "demo"
 ASSETS = Path(__file__).parent / "assets"
-CHECKPOINT = ASSETS / "demo"
+# Before and after `python -m training.grpo`.
+MODEL_NAMES = ("demo", "demo-sparse")
 REQUEST = ASSETS / "demo_request.json"
 
-# vLLM's options for the demo model. They stand before the user's own, so that those win.
+# vLLM's options for the demo models. They stand before the user's own, so that those win.
 OPTIONS = (
-    "--served-model-name", MODEL_NAME,
     "--max-model-len", "4096",
     "--max-num-seqs", "64",
     # No C++ compiler needed, and seconds instead of a minute to the first answer.
@@ -32,16 +31,22 @@ CUDA_OPTIONS = ("--dtype", "bfloat16", "--block-size", "16")
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
 
 
-def options() -> tuple[str, ...]:
-    """vLLM's options for the demo model on this machine."""
+def options(model: str) -> tuple[str, ...]:
+    """vLLM's options for a demo model on this machine."""
     from vllm.platforms import current_platform
 
-    return (*OPTIONS, *(CUDA_OPTIONS if current_platform.is_cuda() else CPU_OPTIONS))
+    platform_options = CUDA_OPTIONS if current_platform.is_cuda() else CPU_OPTIONS
+    return ("--served-model-name", model, *OPTIONS, *platform_options)
+
+
+def checkpoint(model: str) -> Path:
+    """The folder of a bundled checkpoint."""
+    return ASSETS / model
 
 
 def is_demo(model: str) -> bool:
-    """Whether this name means the bundled checkpoint; a folder of that name in the working directory comes first."""
-    return model == MODEL_NAME and not Path(model).is_dir()
+    """Whether this names a bundled checkpoint; a folder of that name in the working directory comes first."""
+    return model in MODEL_NAMES and not Path(model).is_dir()
 
 
 def set_environment() -> None:

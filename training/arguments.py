@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from attention_backend.config import SELECTIONS, SparsityConfig
+from attention_backend.config import SERVED_SELECTIONS, SparsityConfig
 
 from .objective import SCHEDULES, TERMS
 from .trl_import import GRPOConfig
@@ -87,7 +87,7 @@ class SparsityForcingArguments:
     def __post_init__(self) -> None:
         self._check_choice("sparsity_schedule", SCHEDULES)
         self._check_choice("sparsity_term", TERMS)
-        self._check_choice("selection", SELECTIONS)
+        self._check_choice("selection", SERVED_SELECTIONS)
         if not 0 <= self.sparsity_p_min <= self.sparsity_p_max <= 1:
             raise InvalidTrainingOption(
                 f"sparsity_p_min is {self.sparsity_p_min} and sparsity_p_max is {self.sparsity_p_max}, but they must "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from attention_backend import check_sparsity_p
-from attention_backend.config import SELECTIONS
+from attention_backend.config import SERVED_SELECTIONS
 from measurement.environment import describe
 from measurement.results import Result, write
 from training.data.dataset import load_questions
@@ -49,7 +49,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--grading", default="binary", choices=GRADINGS, help="of answers (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=5, help="of the demo's held-out set (default: %(default)s)")
     parser.add_argument("--count", type=int, help="questions (default: 340 of the demo, all of a file)")
-    parser.add_argument("--selection", default="zipvl", choices=SELECTIONS, help="(default: %(default)s)")
+    parser.add_argument("--selection", default="zipvl", choices=SERVED_SELECTIONS, help="(default: %(default)s)")
     parser.add_argument(
         "--max-tokens", type=int, help=f"of an answer (default: {DEMO_MAX_TOKENS}; {FILE_MAX_TOKENS} for files)"
     )

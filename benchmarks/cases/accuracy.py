@@ -47,8 +47,7 @@ def run(args: argparse.Namespace) -> Result:
             samples += [_sample(sparsity_p, *pair) for pair in zip(questions, replies, strict=True)]
     keys = ("seed", "count", "sparsity_p", "concurrency", "selection")
     return Result(
-        # The modes have a table each.
-        case="accuracy" if args.selection == "zipvl" else f"accuracy-{args.selection}",
+        case=_case(args),
         arguments={key: getattr(args, key) for key in keys},
         environment=describe(model="the server at --url" if args.url else args.model, seed=args.seed),
         units={
@@ -59,6 +58,12 @@ def run(args: argparse.Namespace) -> Result:
         summary=summary,
         samples=samples,
     )
+
+
+def _case(args: argparse.Namespace) -> str:
+    """Each model and each mode has a table of its own."""
+    model = "" if args.url or args.model == "demo" else f"-{Path(args.model).name}"
+    return f"accuracy{model}" + ("" if args.selection == "zipvl" else f"-{args.selection}")
 
 
 def summarise(sparsity_p: float, questions: Sequence[Question], replies: Sequence[Reply]) -> dict[str, Any]:
