@@ -63,10 +63,11 @@ class SparsityForcingArguments:
     sparsity_term_weight: float = field(default=1.0, metadata={"help": "Weight of the sparsity term in the loss."})
     target_correct_rate: float = field(
         default=0.0,
-        metadata={"help": "The pathwise term fades out as the running correct rate falls to this."},
+        metadata={"help": "The pathwise term leaves a group alone whose share of correct rollouts is this or lower."},
     )
     target_width: float = field(
-        default=0.05, metadata={"help": "How far above the target the pathwise term begins to fade."}
+        default=0.05,
+        metadata={"help": "How far above the target rate the pathwise term presses in full; less in between."},
     )
     target_token_ratio: float = field(
         default=0.0,

@@ -52,13 +52,17 @@ def collapse_guard(efficiency: torch.Tensor, correct: torch.Tensor, num_generati
     Returns:
         Like `efficiency`.
     """
-    some_correct = correct.view(-1, num_generations).any(dim=1).repeat_interleave(num_generations)
-    return efficiency * some_correct
+    return efficiency * (group_mean(correct.float(), num_generations) > 0)
 
 
-def ease(correct_rate: float, target: float, width: float) -> float:
-    """How hard to press for sparsity: 1 while the correct rate is `width` above the target, 0 at and below it."""
-    return min(max((correct_rate - target) / width, 0.0), 1.0)
+def group_mean(values: torch.Tensor, num_generations: int) -> torch.Tensor:
+    """The mean of each group, for each of its rollouts. [num_groups * N]"""
+    return values.view(-1, num_generations).mean(dim=1).repeat_interleave(num_generations)
+
+
+def ease(value: torch.Tensor, target: float, width: float) -> torch.Tensor:
+    """1 where a value is `width` or more above the target, 0 at and below it, linear in between."""
+    return ((value - target) / width).clamp(0.0, 1.0)
 
 
 def log_kept_mass(mass: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
