@@ -71,7 +71,7 @@ class SparsityForcingArguments:
     )
     target_token_ratio: float = field(
         default=0.0,
-        metadata={"help": "The pathwise term leaves rollouts alone whose token ratio is at or below this."},
+        metadata={"help": "The pathwise term leaves a group alone whose mean token ratio is this or lower."},
     )
     token_ratio_width: float = field(
         default=0.05,

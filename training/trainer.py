@@ -155,20 +155,23 @@ class SparsityForcingTrainer(GRPOTrainer):
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         """Applies the collapse guard and sets the pressure: both need whole groups, which may lie across ranks."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        correct = rewards[:, 0] > CORRECT_ABOVE
+        correct, token_ratios = rewards[:, 0] > CORRECT_ABOVE, 1.0 - rewards[:, 1]
         if self._mode == "train" and self.sparsity.collapse_guard:
             rewards[:, 1] = collapse_guard(rewards[:, 1], correct, self.num_generations)
         first = self.accelerator.process_index * len(prompts)
         own = slice(first, first + len(prompts))
-        self._pressure = self._pressures(correct)[own]
+        self._pressure = self._pressures(correct, token_ratios)[own]
         return rewards
 
-    def _pressures(self, correct: torch.Tensor) -> torch.Tensor:
-        """How hard the pathwise term presses: by the correct rate of the group, and no rollout that is wrong."""
+    def _pressures(self, correct: torch.Tensor, token_ratios: torch.Tensor) -> torch.Tensor:
+        """How hard the pathwise term presses each rollout: no wrong ones, and by how its group stands."""
         if self._mode == "eval":
-            return torch.zeros(len(correct), device=correct.device)
-        target, width = self.sparsity.target_correct_rate, self.sparsity.target_width
-        return correct * ease(group_mean(correct.float(), self.num_generations), target, width)
+            return torch.zeros_like(token_ratios)
+        options = self.sparsity
+        rate = group_mean(correct.float(), self.num_generations)
+        ratio = group_mean(token_ratios, self.num_generations)
+        by_rate = ease(rate, options.target_correct_rate, options.target_width)
+        return correct * by_rate * ease(ratio, options.target_token_ratio, options.token_ratio_width)
 
     def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
         """Log-probabilities under the masks of the rollout, with its pictures and videos; dense for the reference."""
@@ -206,23 +209,20 @@ class SparsityForcingTrainer(GRPOTrainer):
         """TRL's loss on replayed masks, and the differentiable sparsity term."""
         sparse = SparseRows(inputs["sparsity_p"].tolist(), inputs["prompt_mask"].bool(), inputs["kept"])
         if self._mode == "train" and self.sparsity.sparsity_term != "none":
-            coefficients = self._coefficients(inputs, sparse.token_ratios())
-            sparse.term = SparsityTerm(self.sparsity.sparsity_term, coefficients, self._num_layers)
+            sparse.term = SparsityTerm(self.sparsity.sparsity_term, self._coefficients(inputs), self._num_layers)
         self._rollouts = Rollouts(inputs["media"], sparse)
         loss = super()._compute_loss(model, inputs)
         return loss if sparse.term is None else sparse.term.join(loss)
 
-    def _coefficients(self, inputs, token_ratios: torch.Tensor) -> list[float]:
+    def _coefficients(self, inputs) -> list[float]:
         """What each row's term counts in the loss: a mean over rows and accumulated batches, as TRL's "grpo" loss."""
         share = self.sparsity.sparsity_term_weight / (
             len(inputs["prompt_ids"]) * self.current_gradient_accumulation_steps
         )
         if self.sparsity.sparsity_term == "mask":
             return (-inputs["advantages"] * share).tolist()
-        target, width = self.sparsity.target_token_ratio, self.sparsity.token_ratio_width
-        pressure = inputs["pressure"] * ease(token_ratios, target, width)
-        self._metrics["train"]["sparsity_pressure"].append(self.accelerator.gather(pressure).mean().item())
-        return (pressure * share).tolist()
+        self._metrics["train"]["sparsity_pressure"].append(self.accelerator.gather(inputs["pressure"]).mean().item())
+        return (inputs["pressure"] * share).tolist()
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         """Loads weights strictly: checkpoints of Qwen2-VL and Qwen2.5-VL have other key names than the model, and the

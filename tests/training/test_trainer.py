@@ -141,6 +141,7 @@ def test_rewards_and_advantages_against_numbers_worked_by_hand(tmp_path, guard, 
     ratios = torch.tensor([0.5, 0.25, 0.75, 0.5, 0.2, 0.4, 0.6, 0.8])
     monkeypatch.setattr(SparseRows, "token_ratios", lambda self: ratios)
     options = {"collapse_guard": guard, "target_correct_rate": 0.25, "target_width": 0.5}
+    options |= {"target_token_ratio": 0.4, "token_ratio_width": 0.4}
     trainer = make_trainer(tmp_path, accuracy=scripted(accuracy), sparsity=options)
     output = trainer._generate_and_score_completions(generation_batch(trainer))
 
@@ -153,8 +154,9 @@ def test_rewards_and_advantages_against_numbers_worked_by_hand(tmp_path, guard, 
         std = (0.2 / 3) ** 0.5
         expected += [value / (std + 1e-4) for value in (0.3, 0.1, -0.1, -0.3)]
     assert output["advantages"].tolist() == pytest.approx(expected, abs=1e-5)
-    # Group 1 has half its rollouts correct, half way from .25 to .75; wrong rollouts are not pressed.
-    assert output["pressure"].tolist() == [0.5, 0.0, 0.5, 0.0] + [0.0] * 4
+    # Group 1 has half its rollouts correct, half way from .25 to .75, and a mean token ratio of .5, a quarter of the
+    # way from .4 to .8; wrong rollouts are not pressed.
+    assert output["pressure"].tolist() == pytest.approx([0.125, 0.0, 0.125, 0.0] + [0.0] * 4)
 
 
 def test_the_efficiency_reward_is_weighted(tmp_path):
