@@ -57,7 +57,7 @@ class SparsityForcingArguments:
         default="none",
         metadata={
             "help": "Differentiable sparsity term of ours: 'none' (the papers' objective), 'mask' (the kept set as an "
-            "action) or 'pathwise' (derivative of the token ratio)."
+            "action), 'pathwise' (derivative of the token ratio) or 'both'."
         },
     )
     sparsity_term_weight: float = field(default=1.0, metadata={"help": "Weight of the sparsity term in the loss."})
@@ -87,7 +87,7 @@ class SparsityForcingArguments:
 
     def __post_init__(self) -> None:
         self._check_choice("sparsity_schedule", SCHEDULES)
-        self._check_choice("sparsity_term", TERMS)
+        self._check_choice("sparsity_term", tuple(TERMS))
         self._check_choice("selection", SELECTIONS)
         if not 0 <= self.sparsity_p_min <= self.sparsity_p_max <= 1:
             raise InvalidTrainingOption(

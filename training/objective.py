@@ -5,13 +5,19 @@ fixed prompt and `sparsity_p` the token ratio is a deterministic function of the
 reward holds no derivative of the ratio. The terms at the end supply one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 SCHEDULES = ("grid", "uniform")
-TERMS = ("none", "mask", "pathwise")
+TERMS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "mask": ("mask",),
+    "pathwise": ("pathwise",),
+    "both": ("mask", "pathwise"),
+}
+"""Choice of the differentiable term -> its parts."""
 
 
 def rollout_sparsity_p(
@@ -107,21 +113,22 @@ class SparsityTerm:
     layer's attention output: it changes nothing forward, and backward it adds its own gradient.
 
     Attributes:
-        kind: "mask" or "pathwise".
-        coefficients: what each row's term is multiplied by in the loss, [B].
+        coefficients: "mask" or "pathwise" or both -> what each row's term is multiplied by in the loss, [B].
         num_layers: the term is a mean over this many layers.
     """
 
-    kind: str
-    coefficients: Sequence[float]
+    coefficients: Mapping[str, Sequence[float]]
     num_layers: int
     _values: dict[int, float] = field(default_factory=dict)
     _loss_gradient: list[torch.Tensor] = field(default_factory=list)
 
     def of_row(self, row: int, mass: torch.Tensor, kept: torch.Tensor, sparsity_p: float) -> torch.Tensor:
         """One row's share of the loss in one layer."""
-        value = log_kept_mass(mass, kept) if self.kind == "mask" else pathwise_token_ratio(mass, sparsity_p)
-        return value * (self.coefficients[row] / self.num_layers)
+        total = mass.new_zeros(())
+        for kind, coefficients in self.coefficients.items():
+            value = log_kept_mass(mass, kept) if kind == "mask" else pathwise_token_ratio(mass, sparsity_p)
+            total = total + value * (coefficients[row] / self.num_layers)
+        return total
 
     def attach(self, output: torch.Tensor, layer_index: int, penalties: list[torch.Tensor]) -> torch.Tensor:
         """The layer's attention output, carrying the gradient of its rows' terms."""

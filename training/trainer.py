@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import is_peft_model
 
 from .arguments import SparsityForcingArguments, SparsityForcingConfig
-from .objective import SparsityTerm, collapse_guard, ease, group_mean, rollout_sparsity_p
+from .objective import TERMS, SparsityTerm, collapse_guard, ease, group_mean, rollout_sparsity_p
 from .row_media import (
     RowMedia,
     VisionFeatures,
@@ -209,20 +209,19 @@ class SparsityForcingTrainer(GRPOTrainer):
         """TRL's loss on replayed masks, and the differentiable sparsity term."""
         sparse = SparseRows(inputs["sparsity_p"].tolist(), inputs["prompt_mask"].bool(), inputs["kept"])
         if self._mode == "train" and self.sparsity.sparsity_term != "none":
-            sparse.term = SparsityTerm(self.sparsity.sparsity_term, self._coefficients(inputs), self._num_layers)
+            sparse.term = SparsityTerm(self._coefficients(inputs), self._num_layers)
         self._rollouts = Rollouts(inputs["media"], sparse)
         loss = super()._compute_loss(model, inputs)
         return loss if sparse.term is None else sparse.term.join(loss)
 
-    def _coefficients(self, inputs) -> list[float]:
-        """What each row's term counts in the loss: a mean over rows and accumulated batches, as TRL's "grpo" loss."""
-        share = self.sparsity.sparsity_term_weight / (
-            len(inputs["prompt_ids"]) * self.current_gradient_accumulation_steps
-        )
-        if self.sparsity.sparsity_term == "mask":
-            return (-inputs["advantages"] * share).tolist()
+    def _coefficients(self, inputs) -> dict[str, list[float]]:
+        """What each row's terms count in the loss: a mean over rows and accumulated batches, as TRL's "grpo" loss."""
+        num_rows = len(inputs["prompt_ids"]) * self.current_gradient_accumulation_steps
+        share = self.sparsity.sparsity_term_weight / num_rows
         self._metrics["train"]["sparsity_pressure"].append(self.accelerator.gather(inputs["pressure"]).mean().item())
-        return (inputs["pressure"] * share).tolist()
+        # Mass moves into the sets of rollouts that did well; the token ratio goes down where there is pressure.
+        weights = {"mask": -inputs["advantages"], "pathwise": inputs["pressure"]}
+        return {part: (weights[part] * share).tolist() for part in TERMS[self.sparsity.sparsity_term]}
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         """Loads weights strictly: checkpoints of Qwen2-VL and Qwen2.5-VL have other key names than the model, and the

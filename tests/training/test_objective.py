@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from training.objective import (
+    TERMS,
     SparsityTerm,
     collapse_guard,
     ease,
@@ -84,15 +85,16 @@ def test_the_pathwise_derivative_agrees_with_a_finite_change_of_the_masses():
     assert finite < 0
 
 
-@pytest.mark.parametrize("kind", ["mask", "pathwise"])
+@pytest.mark.parametrize("kind", ["mask", "pathwise", "both"])
 def test_a_term_rides_on_the_output_and_follows_the_scale_of_the_loss(kind):
     torch.manual_seed(0)
     weight = torch.rand(6, requires_grad=True)
     kept = torch.tensor([0, 3])
-    plain = log_kept_mass(weight, kept) if kind == "mask" else pathwise_token_ratio(weight, 0.5)
+    parts = {"mask": log_kept_mass(weight, kept), "pathwise": pathwise_token_ratio(weight, 0.5)}
+    plain = sum(parts[part] for part in TERMS[kind])
     expected = torch.autograd.grad(plain, weight)[0]
 
-    term = SparsityTerm(kind, coefficients=[0.0, 3.0], num_layers=2)
+    term = SparsityTerm({part: [0.0, 3.0] for part in TERMS[kind]}, num_layers=2)
     output = term.attach(weight * 0.0, 0, [term.of_row(1, weight, kept, 0.5)])
     loss = term.join(output.sum())
     (loss * 8).backward()
