@@ -17,6 +17,9 @@ from training.evaluation.questions import Question
 # Media of so many questions are in memory at a time.
 CHUNK = 64
 
+# Without it the engine is killed at once, and leaves its shared memory behind.
+STOP_LIMIT_S = 30.0
+
 # As the server serves the demo model.
 DEMO_OPTIONS = {"max_model_len": 4096, "max_num_seqs": 64, "enforce_eager": True}
 DEMO_CPU_OPTIONS = {"dtype": "float32", "block_size": 32}
@@ -61,7 +64,7 @@ class ServedModel:
 
     def close(self) -> None:
         """End the engine's process, so that the next engine has the memory."""
-        self._llm.llm_engine.engine_core.shutdown()
+        self._llm.llm_engine.engine_core.shutdown(timeout=STOP_LIMIT_S)
 
 
 def _answer(output: Any) -> Answer:

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from accelerate.utils.launch import prepare_multi_gpu_env
-from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
+from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig, unset_hf_deepspeed_config
 from trl import ModelConfig, TrlParser
 
 from training.arguments import SparsityForcingArguments, SparsityForcingConfig
@@ -98,11 +99,13 @@ def test_fsdp_wraps_layers_that_transformers_has(monkeypatch):
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_takes_what_is_auto_from_the_recipe(stage, monkeypatch):
-    # The parser asks for the package too, which only machines with GPUs need.
+    # The parser asks for the package too, which only machines with GPUs need; without it, its base class is missing.
     monkeypatch.setattr("transformers.integrations.deepspeed.dep_version_check", lambda *_: None)
     path = TRAINING / "deepspeed" / f"zero{stage}.json"
     _, _, config, _ = parse(RECIPES[0])
-    deepspeed = HfTrainerDeepSpeedConfig(json.loads(path.read_text()))
+    deepspeed = type("Parser", (HfTrainerDeepSpeedConfig, HfDeepSpeedConfig), {})(json.loads(path.read_text()))
+    # It made itself known to transformers, which would build every later model for DeepSpeed.
+    unset_hf_deepspeed_config()
     deepspeed.trainer_config_process(config)
     assert deepspeed.is_zero3() == (stage == 3)
     assert deepspeed.get_value("gradient_accumulation_steps") == config.gradient_accumulation_steps
