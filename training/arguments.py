@@ -57,20 +57,21 @@ class SparsityForcingArguments:
         default="none",
         metadata={
             "help": "Differentiable sparsity term of ours: 'none' (the papers' objective), 'mask' (the kept set as an "
-            "action) or 'pathwise' (derivative of the token ratio)."
+            "action), 'pathwise' (derivative of the token ratio) or 'both'."
         },
     )
     sparsity_term_weight: float = field(default=1.0, metadata={"help": "Weight of the sparsity term in the loss."})
     target_correct_rate: float = field(
         default=0.0,
-        metadata={"help": "The pathwise term fades out as the running correct rate falls to this."},
+        metadata={"help": "The pathwise term leaves a group alone whose share of correct rollouts is this or lower."},
     )
     target_width: float = field(
-        default=0.05, metadata={"help": "How far above the target the pathwise term begins to fade."}
+        default=0.05,
+        metadata={"help": "How far above the target rate the pathwise term presses in full; less in between."},
     )
     target_token_ratio: float = field(
         default=0.0,
-        metadata={"help": "The pathwise term leaves rollouts alone whose token ratio is at or below this."},
+        metadata={"help": "The pathwise term leaves a group alone whose mean token ratio is this or lower."},
     )
     token_ratio_width: float = field(
         default=0.05,
@@ -86,7 +87,7 @@ class SparsityForcingArguments:
 
     def __post_init__(self) -> None:
         self._check_choice("sparsity_schedule", SCHEDULES)
-        self._check_choice("sparsity_term", TERMS)
+        self._check_choice("sparsity_term", tuple(TERMS))
         self._check_choice("selection", SERVED_SELECTIONS)
         if not 0 <= self.sparsity_p_min <= self.sparsity_p_max <= 1:
             raise InvalidTrainingOption(

@@ -5,13 +5,19 @@ fixed prompt and `sparsity_p` the token ratio is a deterministic function of the
 reward holds no derivative of the ratio. The terms at the end supply one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 SCHEDULES = ("grid", "uniform")
-TERMS = ("none", "mask", "pathwise")
+TERMS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "mask": ("mask",),
+    "pathwise": ("pathwise",),
+    "both": ("mask", "pathwise"),
+}
+"""Choice of the differentiable term -> its parts."""
 
 
 def rollout_sparsity_p(
@@ -52,13 +58,17 @@ def collapse_guard(efficiency: torch.Tensor, correct: torch.Tensor, num_generati
     Returns:
         Like `efficiency`.
     """
-    some_correct = correct.view(-1, num_generations).any(dim=1).repeat_interleave(num_generations)
-    return efficiency * some_correct
+    return efficiency * (group_mean(correct.float(), num_generations) > 0)
 
 
-def ease(correct_rate: float, target: float, width: float) -> float:
-    """How hard to press for sparsity: 1 while the correct rate is `width` above the target, 0 at and below it."""
-    return min(max((correct_rate - target) / width, 0.0), 1.0)
+def group_mean(values: torch.Tensor, num_generations: int) -> torch.Tensor:
+    """The mean of each group, for each of its rollouts. [num_groups * N]"""
+    return values.view(-1, num_generations).mean(dim=1).repeat_interleave(num_generations)
+
+
+def ease(value: torch.Tensor, target: float, width: float) -> torch.Tensor:
+    """1 where a value is `width` or more above the target, 0 at and below it, linear in between."""
+    return ((value - target) / width).clamp(0.0, 1.0)
 
 
 def log_kept_mass(mass: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
@@ -103,21 +113,22 @@ class SparsityTerm:
     layer's attention output: it changes nothing forward, and backward it adds its own gradient.
 
     Attributes:
-        kind: "mask" or "pathwise".
-        coefficients: what each row's term is multiplied by in the loss, [B].
+        coefficients: "mask" or "pathwise" or both -> what each row's term is multiplied by in the loss, [B].
         num_layers: the term is a mean over this many layers.
     """
 
-    kind: str
-    coefficients: Sequence[float]
+    coefficients: Mapping[str, Sequence[float]]
     num_layers: int
     _values: dict[int, float] = field(default_factory=dict)
     _loss_gradient: list[torch.Tensor] = field(default_factory=list)
 
     def of_row(self, row: int, mass: torch.Tensor, kept: torch.Tensor, sparsity_p: float) -> torch.Tensor:
         """One row's share of the loss in one layer."""
-        value = log_kept_mass(mass, kept) if self.kind == "mask" else pathwise_token_ratio(mass, sparsity_p)
-        return value * (self.coefficients[row] / self.num_layers)
+        total = mass.new_zeros(())
+        for kind, coefficients in self.coefficients.items():
+            value = log_kept_mass(mass, kept) if kind == "mask" else pathwise_token_ratio(mass, sparsity_p)
+            total = total + value * (coefficients[row] / self.num_layers)
+        return total
 
     def attach(self, output: torch.Tensor, layer_index: int, penalties: list[torch.Tensor]) -> torch.Tensor:
         """The layer's attention output, carrying the gradient of its rows' terms."""

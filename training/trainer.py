@@ -4,17 +4,15 @@ TRL is composed, not copied: each override below does one thing and calls TRL's.
 `trl==1.16.*` is pinned and a test guards the signatures.
 """
 
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate.utils import is_peft_model
 
 from .arguments import SparsityForcingArguments, SparsityForcingConfig
-from .objective import SparsityTerm, collapse_guard, ease, rollout_sparsity_p
+from .objective import TERMS, SparsityTerm, collapse_guard, ease, group_mean, rollout_sparsity_p
 from .row_media import (
     RowMedia,
     VisionFeatures,
@@ -29,10 +27,8 @@ from .sparse_attention import SparseAttention, SparseRows
 from .trl_import import GRPOTrainer
 
 MEDIA_COLUMNS = ("images", "videos", "video_fps")
-STATE_FILE = "sparsity_state.json"
 CORRECT_ABOVE = 0.5
 """An answer counts as correct when its accuracy reward is above this; binary rewards are 0 and 1."""
-CORRECT_RATE_MEMORY = 0.9
 
 
 def efficiency(token_ratio: list[float], **columns) -> list[float]:
@@ -68,7 +64,6 @@ class SparsityForcingTrainer(GRPOTrainer):
         **trl,
     ) -> None:
         self.sparsity = sparsity
-        self.correct_rate = 1.0
         if args.reward_weights is None:
             args.reward_weights = [1.0, sparsity.efficiency_weight]
         super().__init__(model=model, reward_funcs=[accuracy, efficiency], args=args, **trl)
@@ -78,7 +73,7 @@ class SparsityForcingTrainer(GRPOTrainer):
         self._vision_is_frozen = not any(p.requires_grad for p in policy.base_model.visual.parameters())
         self._num_layers = policy.config.get_text_config().num_hidden_layers
         self._rollouts: Rollouts | None = None
-        self._correct: torch.Tensor | None = None
+        self._pressure: torch.Tensor | None = None
 
     def _policy(self):
         """The transformers model without wrappers."""
@@ -101,7 +96,7 @@ class SparsityForcingTrainer(GRPOTrainer):
         sparse = self._rollouts.sparse
         output["sparsity_p"] = torch.tensor(sparse.sparsity_p, dtype=torch.float64, device=device)
         output["kept"] = sparse.kept
-        output["correct"] = self._correct.to(device)
+        output["pressure"] = self._pressure.to(device)
         output["media"] = self._rollouts.media
         return output
 
@@ -158,17 +153,25 @@ class SparsityForcingTrainer(GRPOTrainer):
         return output
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        """Applies the collapse guard, which needs whole groups, and notes which rollouts are correct."""
+        """Applies the collapse guard and sets the pressure: both need whole groups, which may lie across ranks."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        correct = rewards[:, 0] > CORRECT_ABOVE
-        if self._mode == "train":
-            if self.sparsity.collapse_guard:
-                rewards[:, 1] = collapse_guard(rewards[:, 1], correct, self.num_generations)
-            rate = correct.float().mean().item()
-            self.correct_rate = CORRECT_RATE_MEMORY * self.correct_rate + (1 - CORRECT_RATE_MEMORY) * rate
+        correct, token_ratios = rewards[:, 0] > CORRECT_ABOVE, 1.0 - rewards[:, 1]
+        if self._mode == "train" and self.sparsity.collapse_guard:
+            rewards[:, 1] = collapse_guard(rewards[:, 1], correct, self.num_generations)
         first = self.accelerator.process_index * len(prompts)
-        self._correct = correct[first : first + len(prompts)]
+        own = slice(first, first + len(prompts))
+        self._pressure = self._pressures(correct, token_ratios)[own]
         return rewards
+
+    def _pressures(self, correct: torch.Tensor, token_ratios: torch.Tensor) -> torch.Tensor:
+        """How hard the pathwise term presses each rollout: no wrong ones, and by how its group stands."""
+        if self._mode == "eval":
+            return torch.zeros_like(token_ratios)
+        options = self.sparsity
+        rate = group_mean(correct.float(), self.num_generations)
+        ratio = group_mean(token_ratios, self.num_generations)
+        by_rate = ease(rate, options.target_correct_rate, options.target_width)
+        return correct * by_rate * ease(ratio, options.target_token_ratio, options.token_ratio_width)
 
     def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
         """Log-probabilities under the masks of the rollout, with its pictures and videos; dense for the reference."""
@@ -206,37 +209,23 @@ class SparsityForcingTrainer(GRPOTrainer):
         """TRL's loss on replayed masks, and the differentiable sparsity term."""
         sparse = SparseRows(inputs["sparsity_p"].tolist(), inputs["prompt_mask"].bool(), inputs["kept"])
         if self._mode == "train" and self.sparsity.sparsity_term != "none":
-            coefficients = self._coefficients(inputs, sparse.token_ratios())
-            sparse.term = SparsityTerm(self.sparsity.sparsity_term, coefficients, self._num_layers)
+            sparse.term = SparsityTerm(self._coefficients(inputs), self._num_layers)
         self._rollouts = Rollouts(inputs["media"], sparse)
         loss = super()._compute_loss(model, inputs)
         return loss if sparse.term is None else sparse.term.join(loss)
 
-    def _coefficients(self, inputs, token_ratios: torch.Tensor) -> list[float]:
-        """What each row's term counts in the loss: a mean over rows and accumulated batches, as TRL's "grpo" loss."""
-        share = self.sparsity.sparsity_term_weight / (
-            len(inputs["prompt_ids"]) * self.current_gradient_accumulation_steps
-        )
-        if self.sparsity.sparsity_term == "mask":
-            return (-inputs["advantages"] * share).tolist()
-        pressure = ease(self.correct_rate, self.sparsity.target_correct_rate, self.sparsity.target_width)
-        self._metrics["train"]["sparsity_pressure"].append(pressure)
-        excess = (token_ratios - self.sparsity.target_token_ratio) / self.sparsity.token_ratio_width
-        return (inputs["correct"] * excess.clamp(0.0, 1.0) * (pressure * share)).tolist()
-
-    def _save_checkpoint(self, model, trial):
-        """Also writes the running correct rate, on which the pressure of the pathwise term depends."""
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            (folder / STATE_FILE).write_text(json.dumps({"correct_rate": self.correct_rate}), encoding="utf-8")
+    def _coefficients(self, inputs) -> dict[str, list[float]]:
+        """What each row's terms count in the loss: a mean over rows and accumulated batches, as TRL's "grpo" loss."""
+        num_rows = len(inputs["prompt_ids"]) * self.current_gradient_accumulation_steps
+        share = self.sparsity.sparsity_term_weight / num_rows
+        self._metrics["train"]["sparsity_pressure"].append(self.accelerator.gather(inputs["pressure"]).mean().item())
+        # Mass moves into the sets of rollouts that did well; the token ratio goes down where there is pressure.
+        weights = {"mask": -inputs["advantages"], "pathwise": inputs["pressure"]}
+        return {part: (weights[part] * share).tolist() for part in TERMS[self.sparsity.sparsity_term]}
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         """Loads weights strictly: checkpoints of Qwen2-VL and Qwen2.5-VL have other key names than the model, and the
         stock way drops every key that it does not know without a word."""
-        state = Path(resume_from_checkpoint) / STATE_FILE
-        if state.is_file():
-            self.correct_rate = json.loads(state.read_text(encoding="utf-8"))["correct_rate"]
         target = self.model if model is None else model
         if is_peft_model(target) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from training.objective import (
+    TERMS,
     SparsityTerm,
     collapse_guard,
     ease,
+    group_mean,
     log_kept_mass,
     pathwise_token_ratio,
     rollout_sparsity_p,
@@ -40,9 +42,13 @@ def test_the_guard_takes_the_efficiency_reward_from_groups_without_a_correct_rol
     assert collapse_guard(reward, correct, 2).tolist() == pytest.approx([0.0, 0.0, 0.6, 0.8])
 
 
-@pytest.mark.parametrize(("rate", "pressure"), [(1.0, 1.0), (0.95, 1.0), (0.925, 0.5), (0.9, 0.0), (0.4, 0.0)])
-def test_pressure_fades_towards_the_target(rate, pressure):
-    assert ease(rate, target=0.9, width=0.05) == pytest.approx(pressure)
+def test_pressure_fades_towards_the_target():
+    rates = torch.tensor([1.0, 0.95, 0.925, 0.9, 0.4])
+    assert ease(rates, target=0.9, width=0.05).tolist() == pytest.approx([1.0, 1.0, 0.5, 0.0, 0.0], abs=1e-5)
+
+
+def test_a_group_has_one_mean_for_all_its_rollouts():
+    assert group_mean(torch.tensor([1.0, 0.0, 1.0, 1.0]), 2).tolist() == [0.5, 0.5, 1.0, 1.0]
 
 
 def test_the_mask_term_is_the_log_share_and_moves_mass_into_the_kept_set():
@@ -79,15 +85,16 @@ def test_the_pathwise_derivative_agrees_with_a_finite_change_of_the_masses():
     assert finite < 0
 
 
-@pytest.mark.parametrize("kind", ["mask", "pathwise"])
+@pytest.mark.parametrize("kind", ["mask", "pathwise", "both"])
 def test_a_term_rides_on_the_output_and_follows_the_scale_of_the_loss(kind):
     torch.manual_seed(0)
     weight = torch.rand(6, requires_grad=True)
     kept = torch.tensor([0, 3])
-    plain = log_kept_mass(weight, kept) if kind == "mask" else pathwise_token_ratio(weight, 0.5)
+    parts = {"mask": log_kept_mass(weight, kept), "pathwise": pathwise_token_ratio(weight, 0.5)}
+    plain = sum(parts[part] for part in TERMS[kind])
     expected = torch.autograd.grad(plain, weight)[0]
 
-    term = SparsityTerm(kind, coefficients=[0.0, 3.0], num_layers=2)
+    term = SparsityTerm({part: [0.0, 3.0] for part in TERMS[kind]}, num_layers=2)
     output = term.attach(weight * 0.0, 0, [term.of_row(1, weight, kept, 0.5)])
     loss = term.join(output.sum())
     (loss * 8).backward()

@@ -6,7 +6,7 @@ import torch
 from attention_backend.config import SparsityConfig
 from attention_backend.ops.estimate import probe_positions
 from tests.reference.dense_mask import Rule, teacher_forced
-from training.objective import SparsityTerm
+from training.objective import TERMS, SparsityTerm
 from training.row_media import VisionFeatures, batch_fields, batch_token_types, fill_placeholders, process_prompt
 from training.sparse_attention import SparseAttention, SparseRows
 
@@ -165,7 +165,7 @@ def test_the_switch_leaves_a_dense_model_behind(model, processor):
 CHECKPOINTING = {"off": None, "non-reentrant": {"use_reentrant": False}, "reentrant": {"use_reentrant": True}}
 
 
-@pytest.mark.parametrize("kind", ["none", "mask", "pathwise"])
+@pytest.mark.parametrize("kind", TERMS)
 def test_gradients_do_not_depend_on_gradient_checkpointing(processor, kind):
     media = prompts(processor, IMAGE, LARGE)
     inputs, mask = batch(media, [[5, 6], [7, 8]])
@@ -185,7 +185,9 @@ def test_gradients_do_not_depend_on_gradient_checkpointing(processor, kind):
             model.gradient_checkpointing_enable(checkpointing)
         rows = SparseRows([0.9, 0.8], mask, replay)
         if kind != "none":
-            rows.term = SparsityTerm(kind, [1.0, -2.0], model.config.text_config.num_hidden_layers)
+            rows.term = SparsityTerm(
+                {part: [1.0, -2.0] for part in TERMS[kind]}, model.config.text_config.num_hidden_layers
+            )
         with attention.activate(rows):
             loss = model(**inputs).logits[:, -2:].log_softmax(-1)[..., 5].sum()
         loss = rows.term.join(loss) if rows.term else loss

@@ -140,7 +140,9 @@ def test_rewards_and_advantages_against_numbers_worked_by_hand(tmp_path, guard, 
     accuracy = [1.0, 0.0, 1.0, 0.0] + [0.0] * 4
     ratios = torch.tensor([0.5, 0.25, 0.75, 0.5, 0.2, 0.4, 0.6, 0.8])
     monkeypatch.setattr(SparseRows, "token_ratios", lambda self: ratios)
-    trainer = make_trainer(tmp_path, accuracy=scripted(accuracy), sparsity={"collapse_guard": guard})
+    options = {"collapse_guard": guard, "target_correct_rate": 0.25, "target_width": 0.5}
+    options |= {"target_token_ratio": 0.4, "token_ratio_width": 0.4}
+    trainer = make_trainer(tmp_path, accuracy=scripted(accuracy), sparsity=options)
     output = trainer._generate_and_score_completions(generation_batch(trainer))
 
     # Group 1: rewards 1.5, .75, 1.25, .5; mean 1; deviations .5, -.25, .25, -.5; variance (.25+.0625+.0625+.25)/3.
@@ -152,9 +154,9 @@ def test_rewards_and_advantages_against_numbers_worked_by_hand(tmp_path, guard, 
         std = (0.2 / 3) ** 0.5
         expected += [value / (std + 1e-4) for value in (0.3, 0.1, -0.1, -0.3)]
     assert output["advantages"].tolist() == pytest.approx(expected, abs=1e-5)
-    assert output["correct"].tolist() == [True, False, True, False] + [False] * 4
-    # Running correct rate: .9 * 1 + .1 * 2/8.
-    assert trainer.correct_rate == pytest.approx(0.925)
+    # Group 1 has half its rollouts correct, half way from .25 to .75, and a mean token ratio of .5, a quarter of the
+    # way from .4 to .8; wrong rollouts are not pressed.
+    assert output["pressure"].tolist() == pytest.approx([0.125, 0.0, 0.125, 0.0] + [0.0] * 4)
 
 
 def test_the_efficiency_reward_is_weighted(tmp_path):

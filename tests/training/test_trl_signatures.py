@@ -25,7 +25,6 @@ SIGNATURES = {
         "image_position_ids=None) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]"
     ),
     "_compute_loss": "(self, model, inputs)",
-    "_save_checkpoint": "(self, model, trial)",
     "_load_from_checkpoint": "(self, resume_from_checkpoint: str, model: torch.nn.modules.module.Module | None = None) "
     "-> None",
 }

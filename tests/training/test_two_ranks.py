@@ -29,7 +29,7 @@ def one_and_two(tmp_path_factory):
     return run(folder / "one", 1)[0], run(folder / "two", 2)
 
 
-@pytest.mark.parametrize("name", ["sparsity_p", "kept", "correct"])
+@pytest.mark.parametrize("name", ["sparsity_p", "kept", "pressure"])
 def test_rows_are_the_same_whatever_rank_they_are_on(one_and_two, name):
     one, two = one_and_two
     assert two[0][name] + two[1][name] == one[name]
@@ -40,9 +40,8 @@ def test_advantages_are_normalised_over_the_whole_group(one_and_two):
     assert two[0]["advantages"] + two[1]["advantages"] == pytest.approx(one["advantages"], abs=1e-5)
 
 
-def test_ranks_agree_on_the_correct_rate_and_the_weights(one_and_two):
+def test_ranks_agree_on_the_weights(one_and_two):
     _, two = one_and_two
-    assert two[0]["correct_rate"] == two[1]["correct_rate"]
     assert two[0]["weights"] == two[1]["weights"]
 
 

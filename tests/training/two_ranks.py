@@ -26,10 +26,8 @@ def main(folder: Path, rows_per_rank: int) -> None:
         "sparsity_p": batch["sparsity_p"].tolist(),
         "advantages": batch["advantages"].tolist(),
         "kept": batch["kept"].sum(dim=(1, 2)).tolist(),
-        "correct": batch["correct"].tolist(),
-        "correct_rate": trainer.correct_rate,
+        "pressure": batch["pressure"].tolist(),
     }
-    trainer.correct_rate = 1.0
     trainer._metrics["train"].clear()
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "kl" in entry]
