@@ -7,10 +7,11 @@ Importing this package has no side effects and does not import vLLM.
 from attention_backend.config import SparsityConfig
 from attention_backend.engine_args import engine_args
 from attention_backend.errors import InvalidSparsityP, UnsupportedConfiguration, WinnowError
-from attention_backend.request import REPORT, SPARSITY_P, SparsityReport, check_sparsity_p
+from attention_backend.request import REPORT, RETURN_KEPT, SPARSITY_P, SparsityReport, check_sparsity_p
 
 __all__ = [
     "REPORT",
+    "RETURN_KEPT",
     "SPARSITY_P",
     "InvalidSparsityP",
     "SparsityConfig",

@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from attention_backend.errors import InvalidSparsityP
 
 # Key in `SamplingParams.extra_args`; absent or 1 means dense.
 SPARSITY_P = "sparsity_p"
+
+# Key in `SamplingParams.extra_args`; true asks for `SparsityReport.kept_mask`.
+RETURN_KEPT = "winnow_return_kept"
 
 # Key in `RequestOutput.kv_transfer_params` of a request's last output.
 REPORT = "winnow"
@@ -56,6 +61,23 @@ def sparsity_p_of(sampling_params: Any | None) -> float:
     return 1.0 if value is None else check_sparsity_p(value)
 
 
+def returns_kept(sampling_params: Any | None) -> bool:
+    """Whether vLLM sampling parameters ask for the kept mask."""
+    extra_args = getattr(sampling_params, "extra_args", None)
+    return bool(extra_args and extra_args.get(RETURN_KEPT))
+
+
+def pack_mask(kept: np.ndarray) -> bytes:
+    """A kept mask of any shape as bits, in C order; `unpack_mask` is the way back."""
+    return np.packbits(kept).tobytes()
+
+
+def unpack_mask(packed: bytes, num_layers: int, num_prompt_tokens: int) -> np.ndarray:
+    """The mask of `SparsityReport.kept_mask`, [num_layers, num_prompt_tokens], bool."""
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=num_layers * num_prompt_tokens)
+    return bits.reshape(num_layers, num_prompt_tokens).astype(bool)
+
+
 @dataclass(frozen=True, slots=True)
 class SparsityReport:
     """What pruning did to one sequence.
@@ -70,6 +92,7 @@ class SparsityReport:
         freed_blocks: KV blocks that went back to the pool after prefill, summed over layers.
         feedback_dropped: pruning results the engine had to drop since the last report, over all requests
             (the request was gone or preempted before they arrived).
+        kept_mask: the kept prompt tokens by layer as bits, for `unpack_mask`; None unless asked for (`RETURN_KEPT`).
     """
 
     sparsity_p: float
@@ -80,6 +103,11 @@ class SparsityReport:
     num_prompt_tokens: int
     freed_blocks: int
     feedback_dropped: int = 0
+    kept_mask: bytes | None = None
+
+    def unpacked_mask(self) -> np.ndarray:
+        """The kept prompt tokens by layer, [num_layers, num_prompt_tokens], bool."""
+        return unpack_mask(self.kept_mask, len(self.kept_tokens_per_layer), self.num_prompt_tokens)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -4,7 +4,7 @@ import copy
 
 from vllm.sampling_params import SamplingParams
 
-from attention_backend import SPARSITY_P
+from attention_backend import RETURN_KEPT, SPARSITY_P
 
 
 def with_sparsity_p(sampling_params: SamplingParams, sparsity_p: float) -> SamplingParams:
@@ -12,10 +12,11 @@ def with_sparsity_p(sampling_params: SamplingParams, sparsity_p: float) -> Sampl
 
     Args:
         sampling_params: left as they are, because vLLM uses them for several requests and shares their
-            `extra_args` with the HTTP body.
+            `extra_args` with the HTTP body. A client's wish for kept masks is left out: no response carries them.
         sparsity_p: checked value; 1 leaves the key out, so that a dense request is stock vLLM's.
     """
-    extra_args = {name: value for name, value in (sampling_params.extra_args or {}).items() if name != SPARSITY_P}
+    ours = (SPARSITY_P, RETURN_KEPT)
+    extra_args = {name: value for name, value in (sampling_params.extra_args or {}).items() if name not in ours}
     if sparsity_p < 1.0:
         extra_args[SPARSITY_P] = sparsity_p
     sampling_params = copy.copy(sampling_params)

@@ -205,5 +205,5 @@ class TopPCPUAttentionImpl(CPUAttentionBackendImpl):
         stored = torch.cat([kept, torch.arange(num_prompt_tokens, num_tokens)])
         slots = compact_slots(block_row, removal, stored.numel(), step.block_size)
         self.do_kv_cache_update(layer, key[stored], value[stored], kv_cache, slots)
-        step.context.record(prefill, step.layer, int(block_row[0]), kept.numel(), removal)
+        step.context.record(prefill, step.layer, int(block_row[0]), kept, removal)
         return output

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from vllm.v1.core.sched.output import SchedulerOutput
 
 from attention_backend.config import SparsityConfig
 from attention_backend.ops.compact import Removal
-from attention_backend.request import sparsity_p_of
-from attention_backend.vllm_adapter.feedback import Feedback
+from attention_backend.request import pack_mask, returns_kept, sparsity_p_of
+from attention_backend.vllm_adapter.feedback import Feedback, Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,10 @@ class CPUPruningContext:
         # [num_blocks, 3], int32, columns of `Removal`. Block 0 is vLLM's null block and stays zero.
         self.removals = torch.empty(0, 3, dtype=torch.int32)
         self._sparsity_p: dict[str, float] = {}
-        self._feedback: Feedback = {}
+        self._returns_kept: set[str] = set()
+        self._num_kept: dict[str, list[int]] = {}
+        # [num_layers, num_prompt_tokens], bool
+        self._masks: dict[str, np.ndarray] = {}
         self._plan: StepPlan | None = None
         self._input_batch = None
 
@@ -71,9 +75,12 @@ class CPUPruningContext:
         """Take in new requests and forget finished ones; a preempted request keeps its `sparsity_p`."""
         for request_id in scheduler_output.finished_req_ids:
             self._sparsity_p.pop(request_id, None)
+            self._returns_kept.discard(request_id)
         for request in scheduler_output.scheduled_new_reqs:
             if (sparsity_p := sparsity_p_of(request.sampling_params)) < 1.0:
                 self._sparsity_p[request.req_id] = sparsity_p
+                if returns_kept(request.sampling_params):
+                    self._returns_kept.add(request.req_id)
         self._plan = None
 
     def plan_step(self, query_start_loc: torch.Tensor, num_reqs: int) -> StepPlan:
@@ -99,11 +106,27 @@ class CPUPruningContext:
             assert tokens.stop - tokens.start >= num_prompt_tokens, "a sparse prompt was split over steps"
             yield SparsePrefill(request_id, row, tokens, num_prompt_tokens, sparsity_p)
 
-    def record(self, prefill: SparsePrefill, layer: int, first_block: int, num_kept: int, removal: Removal) -> None:
-        """Remember what one layer kept, for its later steps and for the scheduler."""
+    def record(
+        self, prefill: SparsePrefill, layer: int, first_block: int, kept: torch.Tensor, removal: Removal
+    ) -> None:
+        """Remember what one layer kept, for its later steps and for the scheduler.
+
+        Args:
+            prefill: the prompt.
+            layer: index of the layer.
+            first_block: of the request in this layer.
+            kept: positions of the kept tokens, [num_kept], int64.
+            removal: what the layer's row lost.
+        """
         self.removals[first_block] = torch.tensor(removal, dtype=torch.int32)
-        self._feedback.setdefault(prefill.request_id, [0] * self.num_layers)[layer] = num_kept
+        self._num_kept.setdefault(prefill.request_id, [0] * self.num_layers)[layer] = kept.numel()
+        if prefill.request_id in self._returns_kept:
+            shape = self.num_layers, prefill.num_prompt_tokens
+            self._masks.setdefault(prefill.request_id, np.zeros(shape, bool))[layer, kept.numpy()] = True
 
     def take_feedback(self) -> Feedback:
-        feedback, self._feedback = self._feedback, {}
+        """What was recorded since the last call."""
+        masks = {request_id: pack_mask(mask) for request_id, mask in self._masks.items()}
+        feedback = {name: Kept(num_kept, masks.get(name)) for name, num_kept in self._num_kept.items()}
+        self._num_kept, self._masks = {}, {}
         return feedback

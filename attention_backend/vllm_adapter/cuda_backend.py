@@ -164,6 +164,8 @@ class TopPFlashAttentionImpl(FlashAttentionImpl):
             config.fixed_token_ratio,
         )
         prefills.num_kept[step.group] = num_kept
+        if prefills.masks is not None:
+            prefills.masks.record(step.group, rank)
         self._attend(query, key, value, rank, num_kept, step, output)
         slots = compact_slots_varlen(
             rank, num_kept, batch, step.stock.block_table, step.block_size, step.context.removals

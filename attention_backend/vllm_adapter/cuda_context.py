@@ -9,7 +9,6 @@ import torch
 from vllm.utils.math_utils import round_up
 from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.core.sched.output import NewRequestData
-from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
 from vllm.v1.worker.gpu.block_table import BlockTables
 from vllm.v1.worker.gpu.buffer_utils import StagedWriteTensor
 from vllm.v1.worker.gpu.input_batch import InputBatch
@@ -19,8 +18,8 @@ from attention_backend.config import SparsityConfig
 from attention_backend.ops.estimate import probe_positions
 from attention_backend.ops.prefill_batch import PrefillBatch
 from attention_backend.ops.virtualise.kernel import virtualise_step
-from attention_backend.request import sparsity_p_of
-from attention_backend.vllm_adapter.feedback import Feedback, attach_feedback
+from attention_backend.request import returns_kept, sparsity_p_of
+from attention_backend.vllm_adapter.cuda_feedback import KeptMasks, PendingFeedback
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,7 @@ class SparsePrefills:
         probes: probe positions by KV cache group, [num_groups, n, at least max(num_probes)], int32.
         num_probes: [n], int32.
         num_kept: written by the layers' forward, [num_groups, n], int32.
+        masks: likewise, where a request asks which tokens were kept.
         has_others: whether the step holds other requests too.
     """
 
@@ -41,6 +41,7 @@ class SparsePrefills:
     probes: torch.Tensor
     num_probes: torch.Tensor
     num_kept: torch.Tensor
+    masks: KeptMasks | None
     has_others: bool
 
 
@@ -81,6 +82,7 @@ class CUDAPruningContext:
         self._states = states
         # By request-state index; 1 is dense.
         self._sparsity_p = np.ones(states.max_num_reqs)
+        self._returns_kept = np.zeros(states.max_num_reqs, bool)
         self._is_sparse = StagedWriteTensor(states.max_num_reqs, dtype=torch.int32, device=device)
         self._unread: SparsePrefills | None = None
 
@@ -107,6 +109,7 @@ class CUDAPruningContext:
             index = self._states.req_id_to_index[request.req_id]
             # A prompt of one token has nothing to lose, and it may run in a decode graph.
             sparsity_p = sparsity_p_of(request.sampling_params) if request.prompt_len > 1 else 1.0
+            self._returns_kept[index] = returns_kept(request.sampling_params)
             if sparsity_p != self._sparsity_p[index]:
                 self._sparsity_p[index] = sparsity_p
                 self._is_sparse.stage_write_elem(index, int(sparsity_p < 1.0))
@@ -154,6 +157,7 @@ class CUDAPruningContext:
             num_prompt_tokens=num_prompt_tokens,
             rows=rows,
             sparsity_p=self._sparsity_p[states[rows]],
+            returns_kept=self._returns_kept[states[rows]],
             has_others=rows.size < batch.num_reqs,
         )
 
@@ -165,6 +169,7 @@ class CUDAPruningContext:
         num_prompt_tokens: np.ndarray,
         rows: np.ndarray,
         sparsity_p: np.ndarray,
+        returns_kept: np.ndarray,
         has_others: bool,
     ) -> SparsePrefills:
         """Bring what the host knows of sparse prompts to the device; arrays are [n], see `PrefillBatch`."""
@@ -193,46 +198,21 @@ class CUDAPruningContext:
             probes=async_tensor_h2d(padded, device=self.device),
             num_probes=on_device[4],
             num_kept=torch.empty(num_groups, num_prompts, dtype=torch.int32, device=self.device),
+            masks=KeptMasks.of_prompts(
+                token_start, num_prompt_tokens, returns_kept, len(self.layers_by_group), self.device
+            ),
             has_others=has_others,
         )
 
-    def take_feedback(self) -> "PendingFeedback | None":
-        """The counts of this step's sparse prompts, on their way to the host. Call it after the forward pass."""
+    def take_feedback(self) -> PendingFeedback | None:
+        """What this step's sparse prompts kept, on its way to the host. Call it after the forward pass."""
         prefills, self._unread = self._unread, None
-        return PendingFeedback(prefills, self.layers_by_group) if prefills is not None else None
+        if prefills is None:
+            return None
+        return PendingFeedback(prefills.request_ids, self.layers_by_group, prefills.num_kept, prefills.masks)
 
 
 @lru_cache(maxsize=256)
 def _probes(num_tokens: int, layers: tuple[int, ...], config: SparsityConfig) -> torch.Tensor:
     """Probe positions of one prompt length, [num_layers, num_probes], int32."""
     return torch.stack([probe_positions(num_tokens, layer, config) for layer in layers]).int()
-
-
-class PendingFeedback:
-    """Kept counts that are still being copied to the host."""
-
-    def __init__(self, prefills: SparsePrefills, layers_by_group: tuple[int, ...]) -> None:
-        self._request_ids = prefills.request_ids
-        self._layers_by_group = layers_by_group
-        self._num_kept = prefills.num_kept.to("cpu", non_blocking=True)
-        self._copied = torch.cuda.Event()
-        self._copied.record()
-
-    def read(self) -> Feedback:
-        """Wait for the copy, and sort the counts by layer."""
-        self._copied.synchronize()
-        by_layer = self._num_kept[np.argsort(self._layers_by_group)]
-        return dict(zip(self._request_ids, by_layer.T.tolist(), strict=True))
-
-
-class OutputWithFeedback(AsyncModelRunnerOutput):
-    """A model output that carries the counts of its step."""
-
-    def __init__(self, output: AsyncModelRunnerOutput, pending: PendingFeedback) -> None:
-        self._output = output
-        self._pending = pending
-
-    def get_output(self) -> ModelRunnerOutput:
-        output = self._output.get_output()
-        attach_feedback(output, self._pending.read())
-        return output

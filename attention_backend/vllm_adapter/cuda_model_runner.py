@@ -11,11 +11,12 @@ from vllm.v1.worker.gpu.input_batch import InputBatch
 from vllm.v1.worker.gpu.model_runner import GPUModelRunner
 
 from attention_backend.config import SparsityConfig
-from attention_backend.vllm_adapter.cuda_context import CUDAPruningContext, OutputWithFeedback
+from attention_backend.vllm_adapter.cuda_context import CUDAPruningContext
+from attention_backend.vllm_adapter.cuda_feedback import OutputWithFeedback
 
 
 class TopPGPUModelRunner(GPUModelRunner):
-    """Tells a `CUDAPruningContext` what comes in, and sends its counts with the output."""
+    """Tells a `CUDAPruningContext` what comes in, and sends what was kept with the output."""
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device) -> None:
         super().__init__(vllm_config, device)

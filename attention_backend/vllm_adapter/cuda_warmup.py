@@ -35,6 +35,7 @@ def warm_up(layer: Attention, context: CUDAPruningContext, vllm_config: VllmConf
             num_prompt_tokens=one,
             rows=np.zeros(1, np.int32),
             sparsity_p=np.array([0.5]),
+            returns_kept=np.array([False]),
             has_others=False,
         )
         null_blocks = torch.zeros(1, -(-length // block_size), dtype=torch.int32, device=device)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from vllm.logger import init_logger
 from vllm.utils.math_utils import cdiv
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -13,8 +14,8 @@ from vllm.v1.request import Request
 
 from attention_backend.config import SparsityConfig
 from attention_backend.errors import InvalidSparsityP
-from attention_backend.request import REPORT, SparsityReport, sparsity_p_of, token_ratio
-from attention_backend.vllm_adapter.feedback import feedback_of
+from attention_backend.request import REPORT, SparsityReport, pack_mask, returns_kept, sparsity_p_of, token_ratio
+from attention_backend.vllm_adapter.feedback import Kept, feedback_of
 from attention_backend.vllm_adapter.manager import TopPKVCacheManager, TopPManager
 from attention_backend.vllm_adapter.startup_checks import check_managers
 
@@ -26,7 +27,7 @@ logger = init_logger("vllm.winnow.scheduler")
 class _Pruned:
     """What the scheduler remembers of a pruned request until it finishes."""
 
-    kept_tokens_per_layer: list[int]
+    kept: Kept
     freed_blocks: int
 
 
@@ -110,14 +111,14 @@ class TopPScheduler(AsyncScheduler):
     def update_from_output(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
-        for request_id, kept_tokens_per_layer in feedback_of(model_runner_output).items():
-            self._free_pruned_blocks(request_id, kept_tokens_per_layer)
+        for request_id, kept in feedback_of(model_runner_output).items():
+            self._free_pruned_blocks(request_id, kept)
         engine_core_outputs = super().update_from_output(scheduler_output, model_runner_output)
         for outputs in engine_core_outputs.values():
             self._complete_reports(outputs.outputs)
         return engine_core_outputs
 
-    def _free_pruned_blocks(self, request_id: str, kept_tokens_per_layer: list[int]) -> None:
+    def _free_pruned_blocks(self, request_id: str, kept: Kept) -> None:
         request = self.requests.get(request_id)
         # Outputs of a step that ran before a preemption speak of blocks that are no longer the request's.
         if request is None or request.is_finished() or request.num_stale_output_tokens > 0:
@@ -125,31 +126,38 @@ class TopPScheduler(AsyncScheduler):
             return
         block_pool = self.kv_cache_manager.block_pool
         num_free_before = block_pool.get_num_free_blocks()
-        for manager, num_kept_tokens in zip(self._managers_by_layer, kept_tokens_per_layer, strict=True):
+        for manager, num_kept_tokens in zip(self._managers_by_layer, kept.tokens_per_layer, strict=True):
             manager.free_pruned_blocks(request_id, request.num_prompt_tokens, num_kept_tokens)
         freed_blocks = block_pool.get_num_free_blocks() - num_free_before
-        self._pruned[request_id] = _Pruned(kept_tokens_per_layer, freed_blocks)
+        self._pruned[request_id] = _Pruned(kept, freed_blocks)
 
     def _report(self, request: Request) -> dict[str, dict[str, Any]]:
         """`kv_transfer_params` of an output: what pruning did to this request."""
         num_prompt_tokens, num_layers = request.num_prompt_tokens, len(self._managers_by_layer)
         pruned = self._pruned.get(request.request_id)
         if pruned is None:
-            kept_tokens_per_layer, freed_blocks, ratio = [num_prompt_tokens] * num_layers, 0, 1.0
+            kept, freed_blocks, ratio = self._all_kept(request), 0, 1.0
         else:
-            kept_tokens_per_layer, freed_blocks = pruned.kept_tokens_per_layer, pruned.freed_blocks
-            ratio = token_ratio(kept_tokens_per_layer, num_prompt_tokens, self._selection)
+            kept, freed_blocks = pruned.kept, pruned.freed_blocks
+            ratio = token_ratio(kept.tokens_per_layer, num_prompt_tokens, self._selection)
         dense_blocks = num_layers * cdiv(num_prompt_tokens, self._managers_by_layer[0].block_size)
         report = SparsityReport(
             sparsity_p=sparsity_p_of(request.sampling_params),
             selection=self._selection,
             token_ratio=ratio,
             kv_ratio=1.0 - freed_blocks / dense_blocks,
-            kept_tokens_per_layer=kept_tokens_per_layer,
+            kept_tokens_per_layer=kept.tokens_per_layer,
             num_prompt_tokens=num_prompt_tokens,
             freed_blocks=freed_blocks,
+            kept_mask=kept.mask,
         )
         return {REPORT: report.to_dict()}
+
+    def _all_kept(self, request: Request) -> Kept:
+        """Of a request that was not pruned."""
+        shape = len(self._managers_by_layer), request.num_prompt_tokens
+        mask = pack_mask(np.ones(shape, bool)) if returns_kept(request.sampling_params) else None
+        return Kept([shape[1]] * shape[0], mask)
 
     def _complete_reports(self, outputs: list[EngineCoreOutput]) -> None:
         """Report to requests that the front end may end, and hand over what was counted across requests.

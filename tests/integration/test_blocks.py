@@ -41,7 +41,8 @@ def test_nothing_is_kept_of_finished_requests(zipvl_engine):
     assert not zipvl_engine.scheduler._pruned
     zipvl_engine.solo(Ask(PROMPTS["text"]))
     assert not zipvl_engine.worker._pruning._sparsity_p
-    assert not zipvl_engine.worker._pruning._feedback
+    assert not zipvl_engine.worker._pruning._returns_kept
+    assert not zipvl_engine.worker._pruning.take_feedback()
 
 
 def test_more_requests_run_at_once(small_engine):

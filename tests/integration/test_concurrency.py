@@ -72,14 +72,14 @@ def test_preempted_requests_select_and_answer_the_same(small_engine):
 
 def test_feedback_of_a_request_that_is_gone_is_dropped_and_counted(zipvl_engine):
     """The pruning result of an aborted request must not touch blocks that have a new owner."""
-    from attention_backend.vllm_adapter.feedback import attach_feedback
+    from attention_backend.vllm_adapter.feedback import Kept, attach_feedback
 
     scheduler = zipvl_engine.scheduler
     before = zipvl_engine.num_free_blocks
     real_update = scheduler.update_from_output
 
     def with_late_feedback(scheduler_output, model_runner_output):
-        attach_feedback(model_runner_output, {"gone": [4, 4, 4, 4]})
+        attach_feedback(model_runner_output, {"gone": Kept([4, 4, 4, 4])})
         scheduler.update_from_output = real_update
         return real_update(scheduler_output, model_runner_output)
 

@@ -14,7 +14,7 @@ from vllm.v1.attention.backends import flash_attn
 from vllm.v1.attention.backends.flash_attn import FlashAttentionImpl, FlashAttentionMetadataBuilder
 
 from attention_backend.config import SparsityConfig
-from attention_backend.request import SPARSITY_P
+from attention_backend.request import RETURN_KEPT, SPARSITY_P
 from attention_backend.vllm_adapter import cuda_backend, cuda_context
 from attention_backend.vllm_adapter.cuda_backend import TopPFlashAttentionImpl, TopPFlashAttentionMetadataBuilder
 from attention_backend.vllm_adapter.cuda_context import CUDAPruningContext
@@ -136,7 +136,7 @@ class CUDAWorker:
         builder.context, builder.group, builder.block_size = self.context, group, BLOCK_SIZE
         return builder
 
-    def add(self, sequence: Sequence, state: int) -> None:
+    def add(self, sequence: Sequence, state: int, returns_kept: bool = False) -> None:
         """A request enters the batch, with blocks for all of its tokens."""
         self.states.req_id_to_index[sequence.request_id] = state
         self.states.prompt_len.np[state] = sequence.num_prompt_tokens
@@ -147,7 +147,7 @@ class CUDAWorker:
             self._next_block += num_blocks
             sequence.blocks.append(blocks)
             table[state, :num_blocks] = torch.tensor(blocks, dtype=torch.int32)
-        params = SimpleNamespace(extra_args={SPARSITY_P: sequence.sparsity_p})
+        params = SimpleNamespace(extra_args={SPARSITY_P: sequence.sparsity_p, RETURN_KEPT: returns_kept})
         request = SimpleNamespace(
             req_id=sequence.request_id, prompt_len=sequence.num_prompt_tokens, sampling_params=params
         )

@@ -7,6 +7,8 @@ from attention_backend.config import SparsityConfig
 from attention_backend.ops.attend import attend_selected
 from attention_backend.ops.estimate import estimate_importance, probe_positions
 from attention_backend.ops.select import forced_tokens, select_tokens
+from attention_backend.request import unpack_mask
+from attention_backend.vllm_adapter.feedback import Kept
 from tests.attention_backend.vllm_adapter.cuda_step import (
     BLOCK_SIZE,
     HEAD_SIZE,
@@ -79,7 +81,7 @@ def test_sparse_and_dense_requests_from_prompt_to_last_token(worker, config):
         request.request_id: [kept_tokens(request, layer, config).numel() for layer in sorted(LAYERS_BY_GROUP)]
         for request in requests
     }
-    assert feedback == {"a": kept["a"], "c": kept["c"]}
+    assert feedback == {"a": Kept(kept["a"]), "c": Kept(kept["c"])}
     assert max(kept["a"]) < 37 - BLOCK_SIZE
     for num_padded in (0, 2, 1, 0, 3, 0):
         outputs, feedback = worker.step([(request, 1) for request in requests], num_padded)
@@ -93,7 +95,7 @@ def test_emptied_blocks_are_never_touched_again(worker, config):
     worker.add(request, 0)
     _, feedback = worker.step([(request, 50)])
     for group, layer in enumerate(LAYERS_BY_GROUP):
-        kept_blocks = -(-feedback["a"][layer] // BLOCK_SIZE)
+        kept_blocks = -(-feedback["a"].tokens_per_layer[layer] // BLOCK_SIZE)
         freed = request.blocks[group][kept_blocks : 50 // BLOCK_SIZE]
         assert freed
         worker.kv_caches[group][freed] = float("nan")
@@ -101,7 +103,7 @@ def test_emptied_blocks_are_never_touched_again(worker, config):
         outputs, _ = worker.step([(request, 1)])
         check(outputs, request, config)
     for group, layer in enumerate(LAYERS_BY_GROUP):
-        kept_blocks = -(-feedback["a"][layer] // BLOCK_SIZE)
+        kept_blocks = -(-feedback["a"].tokens_per_layer[layer] // BLOCK_SIZE)
         assert worker.kv_caches[group][request.blocks[group][kept_blocks : 50 // BLOCK_SIZE]].isnan().all()
 
 
@@ -128,6 +130,48 @@ def test_a_preempted_request_selects_again_what_it_selected(worker, config):
     assert again == first
     outputs, _ = worker.step([(request, 1)])
     check(outputs, request, config)
+
+
+def kept_mask(request: Sequence, config: SparsityConfig) -> torch.Tensor:
+    """[num_layers, num_prompt_tokens], bool."""
+    mask = torch.zeros(len(LAYERS_BY_GROUP), request.num_prompt_tokens, dtype=torch.bool)
+    for layer in LAYERS_BY_GROUP:
+        mask[layer, kept_tokens(request, layer, config)] = True
+    return mask
+
+
+def check_mask(kept: Kept, request: Sequence, config: SparsityConfig) -> None:
+    mask = torch.from_numpy(unpack_mask(kept.mask, len(LAYERS_BY_GROUP), request.num_prompt_tokens))
+    assert torch.equal(mask, kept_mask(request, config))
+    assert mask.sum(dim=1).tolist() == kept.tokens_per_layer
+
+
+def test_requests_that_ask_are_told_which_tokens_were_kept(worker, config):
+    """Also when it is computed again after a preemption, with generated tokens behind the prompt."""
+    asking, other, dense = sequence("a", 37, 0.6), sequence("b", 23, 0.7), sequence("c", 9, 1.0)
+    second = sequence("d", 29, 0.5)
+    for state, (request, returns_kept) in enumerate([(dense, True), (asking, True), (other, False), (second, True)]):
+        worker.add(request, state, returns_kept)
+    prompts = [(request, request.num_prompt_tokens) for request in (dense, asking, other, second)]
+    _, feedback = worker.step(prompts)
+    assert list(feedback) == ["a", "b", "d"]
+    assert feedback["b"].mask is None
+    check_mask(feedback["a"], asking, config)
+    check_mask(feedback["d"], second, config)
+    for _ in range(3):
+        worker.step([(asking, 1), (other, 1)])
+    worker.add(asking, 5, returns_kept=True)
+    _, feedback = worker.step([(other, 1), (asking, 40)])
+    check_mask(feedback["a"], asking, config)
+
+
+def test_nothing_is_allocated_for_masks_when_nobody_asks(worker):
+    request = sequence("a", 37, 0.6)
+    worker.add(request, 3, returns_kept=True)
+    worker.add(request, 3, returns_kept=False)
+    _, feedback = worker.step([(request, 37)])
+    assert worker.context.plan.prefills.masks is None
+    assert feedback["a"].mask is None
 
 
 def test_a_dense_request_inherits_nothing_from_the_former_owner_of_its_blocks(worker, config):
