@@ -2,10 +2,11 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from attention_backend import InvalidSparsityP, SparsityReport, check_sparsity_p
-from attention_backend.request import sparsity_p_of, token_ratio
+from attention_backend.request import pack_mask, returns_kept, sparsity_p_of, token_ratio, unpack_mask
 
 
 @pytest.mark.parametrize("value", [1, 1.0, 0.975, 1e-9])
@@ -45,3 +46,20 @@ def test_token_ratio_by_hand():
 def test_report_round_trip():
     report = SparsityReport(0.9, "zipvl", 0.5, 0.6, [3, 4], 10, 2, 1)
     assert SparsityReport.from_dict(report.to_dict()) == report
+
+
+@pytest.mark.parametrize("num_prompt_tokens", [1, 7, 8, 63])
+def test_a_packed_mask_comes_back(num_prompt_tokens):
+    mask = np.random.default_rng(num_prompt_tokens).random((3, num_prompt_tokens)) < 0.5
+    assert np.array_equal(unpack_mask(pack_mask(mask), 3, num_prompt_tokens), mask)
+
+
+def test_bits_lie_in_reading_order():
+    assert pack_mask(np.array([[True, False, False], [False, True, True]])) == bytes([0b10001100])
+
+
+def test_masks_are_returned_to_those_who_ask():
+    asked = [None, {}, {"winnow_return_kept": False}, {"winnow_return_kept": True}]
+    given = [returns_kept(SimpleNamespace(extra_args=extra_args)) for extra_args in asked]
+    assert given == [False, False, False, True]
+    assert not returns_kept(None)

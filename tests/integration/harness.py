@@ -96,7 +96,7 @@ class Ask:
         # A trained model would fill the rest with end tokens, which compare too easily.
         fields.setdefault("min_tokens", 0 if "stop" in fields else fields["max_tokens"])
         if self.sparsity_p < 1:
-            fields["extra_args"] = {"sparsity_p": self.sparsity_p}
+            fields["extra_args"] = fields.get("extra_args", {}) | {"sparsity_p": self.sparsity_p}
         return SamplingParams(**fields)
 
 

@@ -17,10 +17,12 @@ def main() -> None:
     llm = LLM(**engine_args(**(ENGINE_OPTIONS | {"enable_prefix_caching": False} | json.loads(sys.argv[2]))))
     answers = {}
     for name, prompt in PROMPTS.items():
-        output = llm.generate([prompt], Ask(prompt, 0.8).sampling_params(), use_tqdm=False)[0]
+        ask = Ask(prompt, 0.8, {"extra_args": {"winnow_return_kept": True}})
+        output = llm.generate([prompt], ask.sampling_params(), use_tqdm=False)[0]
         answers[name] = {
             "token_ids": tokens_of(output),
             "kept": report_of(output).kept_tokens_per_layer,
+            "mask": report_of(output).unpacked_mask().tolist(),
             "logprobs": [next(iter(step.values())).logprob for step in output.outputs[0].logprobs],
         }
     printed = {"status": llm.collective_rpc("winnow_status"), "answers": answers}

@@ -27,7 +27,9 @@ def test_tensor_parallel_ranks_select_the_same(zipvl_engine, tmp_path):
     printed = json.loads(out.read_text())
     assert [status["num_layers"] for status in printed["status"]] == [4, 4]
     for name, answer in printed["answers"].items():
-        check_same_answer(zipvl_engine.solo(Ask(PROMPTS[name], 0.8)), **answer)
+        output = zipvl_engine.solo(Ask(PROMPTS[name], 0.8, {"extra_args": {"winnow_return_kept": True}}))
+        assert report_of(output).unpacked_mask().tolist() == answer.pop("mask")
+        check_same_answer(output, **answer)
 
 
 def test_block_size_changes_nothing_but_rounding(zipvl_engine):

@@ -34,6 +34,13 @@ def check_sparse(usage, sparsity_p: float) -> dict:
     return sparsity
 
 
+@pytest.mark.parametrize("wish", [1, "yes"])
+def test_a_wish_for_kept_masks_changes_nothing(client, about_picture, wish):
+    answer = ask(client, about_picture, 0.5, extra_body={"vllm_xargs": {"winnow_return_kept": wish}})
+    assert check_sparse(answer.usage, 0.5) == check_sparse(ask(client, about_picture, 0.5).usage, 0.5)
+    assert not getattr(answer, "kv_transfer_params", None)
+
+
 def test_picture_with_its_own_sparsity_p(client, about_picture):
     answer = ask(client, about_picture, 0.5)
     sparsity = check_sparse(answer.usage, 0.5)

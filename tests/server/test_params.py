@@ -21,3 +21,9 @@ def test_the_given_parameters_stay_as_they_are():
 def test_dense_requests_equal_those_of_stock_vllm():
     assert with_sparsity_p(SamplingParams(max_tokens=7), 1.0) == SamplingParams(max_tokens=7)
     assert with_sparsity_p(SamplingParams(extra_args={"sparsity_p": 0.5}), 1.0).extra_args is None
+
+
+def test_kept_masks_cannot_be_asked_for_over_http():
+    given = SamplingParams(extra_args={"other": 1, "winnow_return_kept": True})
+    assert with_sparsity_p(given, 0.9).extra_args == {"other": 1, "sparsity_p": 0.9}
+    assert with_sparsity_p(given, 1.0).extra_args == {"other": 1}
