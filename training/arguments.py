@@ -1,5 +1,6 @@
 """Options of `python -m training.grpo`: ours, and TRL's with the defaults that Sparsity Forcing uses."""
 
+import json
 from dataclasses import dataclass, field
 
 from attention_backend.config import SERVED_SELECTIONS, SparsityConfig
@@ -81,11 +82,19 @@ class SparsityForcingArguments:
         default=False,
         metadata={"help": "Leave the vision tower as it is; it then runs once for each prompt and step."},
     )
+    vllm_engine_args: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "With use_vllm: further arguments of vLLM's engine for rollouts, as a mapping (JSON on the command "
+            'line), such as \'{"dtype": "float32"}\'.'
+        },
+    )
     save_dtype: str | None = field(
         default=None, metadata={"help": "dtype of the final weights, such as 'bfloat16'; default: that of training."}
     )
 
     def __post_init__(self) -> None:
+        self.vllm_engine_args = self._engine_args()
         self._check_choice("sparsity_schedule", SCHEDULES)
         self._check_choice("sparsity_term", tuple(TERMS))
         self._check_choice("selection", SERVED_SELECTIONS)
@@ -104,6 +113,19 @@ class SparsityForcingArguments:
         for name in ("target_width", "token_ratio_width"):
             if getattr(self, name) <= 0:
                 raise InvalidTrainingOption(f"{name} is {getattr(self, name)}, but must be above 0. Give 0.05 or so.")
+
+    def _engine_args(self) -> dict:
+        """`vllm_engine_args` as a mapping."""
+        given = self.vllm_engine_args
+        try:
+            parsed = json.loads(given) if isinstance(given, str) else given or {}
+        except json.JSONDecodeError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise InvalidTrainingOption(
+                f'vllm_engine_args is {given!r}, but must be a mapping. Give JSON such as {{"dtype": "float32"}}.'
+            )
+        return parsed
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
@@ -132,3 +154,11 @@ class SparsityForcingConfig(GRPOConfig):
         default=False, metadata=GRPOConfig.__dataclass_fields__["use_bias_correction_kl"].metadata
     )
     shuffle_dataset: bool = field(default=True, metadata=GRPOConfig.__dataclass_fields__["shuffle_dataset"].metadata)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.use_vllm and self.vllm_mode != "colocate":
+            raise InvalidTrainingOption(
+                f"vllm_mode is {self.vllm_mode!r}, but rollouts need 'colocate': TRL sends a prompt to a server once "
+                "for its whole group, where every rollout has a sparsity_p of its own. Set vllm_mode to colocate."
+            )

@@ -13,6 +13,7 @@ from accelerate.utils import is_peft_model
 
 from .arguments import SparsityForcingArguments, SparsityForcingConfig
 from .objective import TERMS, SparsityTerm, collapse_guard, ease, group_mean, rollout_sparsity_p
+from .rollout_requests import rollout_requests, with_frames
 from .row_media import (
     RowMedia,
     VisionFeatures,
@@ -25,6 +26,7 @@ from .row_media import (
 )
 from .sparse_attention import SparseAttention, SparseRows
 from .trl_import import GRPOTrainer
+from .vllm_rollout import vllm_backend
 
 MEDIA_COLUMNS = ("images", "videos", "video_fps")
 CORRECT_ABOVE = 0.5
@@ -66,7 +68,8 @@ class SparsityForcingTrainer(GRPOTrainer):
         self.sparsity = sparsity
         if args.reward_weights is None:
             args.reward_weights = [1.0, sparsity.efficiency_weight]
-        super().__init__(model=model, reward_funcs=[accuracy, efficiency], args=args, **trl)
+        with vllm_backend(sparsity):
+            super().__init__(model=model, reward_funcs=[accuracy, efficiency], args=args, **trl)
         policy = self._policy()
         self._attention = SparseAttention(policy, sparsity.sparsity_config())
         self._features = VisionFeatures(policy)
@@ -108,7 +111,7 @@ class SparsityForcingTrainer(GRPOTrainer):
         self._rollouts = Rollouts([], SparseRows(self._draw_sparsity_p(len(prompts))))
         *output, extra_fields, _, tool_images = super()._generate(prompts)
         sparse = self._rollouts.sparse
-        ratios = sparse.token_ratios()
+        ratios = self.vllm_generation.token_ratios() if self.use_vllm else sparse.token_ratios()
         self._metrics[self._mode]["token_ratio"].append(self.accelerator.gather(ratios).mean().item())
         extra_fields |= {"sparsity_p": list(sparse.sparsity_p), "token_ratio": ratios.tolist()}
         return *output, extra_fields, None, tool_images
@@ -124,7 +127,11 @@ class SparsityForcingTrainer(GRPOTrainer):
 
     def _tokenize_prompts(self, prompts):
         """Processes each prompt of a group once, videos included, and keeps the media of every row."""
-        processed: dict[tuple, RowMedia] = {}
+        requests, processed = None, {}
+        if self.use_vllm:
+            prompts = with_frames(self.processing_class, prompts)
+            sparsity_p, is_greedy = self._rollouts.sparse.sparsity_p, self._mode == "eval"
+            requests = rollout_requests(self.processing_class, prompts, sparsity_p, is_greedy)
         for prompt in prompts:
             if (key := prompt_key(prompt)) not in processed:
                 row = process_prompt(self.processing_class, prompt, self.chat_template_kwargs)
@@ -134,7 +141,7 @@ class SparsityForcingTrainer(GRPOTrainer):
         fields.pop("mm_encoder_outputs", None)
         if fields:
             fields["mm_token_type_ids"] = [row.token_types.tolist() for row in media]
-        return [row.prompt_ids for row in media], None, fields
+        return [row.prompt_ids for row in media], requests, fields
 
     def _encode(self, row: RowMedia) -> RowMedia:
         with self.accelerator.autocast():
@@ -142,7 +149,12 @@ class SparsityForcingTrainer(GRPOTrainer):
 
     def _generate_single_turn(self, *args, **kwargs):
         """Generates under sparse attention; greedily in evaluation."""
-        rollouts, do_sample = self._rollouts, self.generation_config.do_sample
+        rollouts = self._rollouts
+        if self.use_vllm:
+            output = super()._generate_single_turn(*args, **kwargs)
+            rollouts.sparse = self.vllm_generation.replayed_rows(self.pad_to_multiple_of)
+            return output
+        do_sample = self.generation_config.do_sample
         self.generation_config.do_sample = do_sample and self._mode == "train"
         try:
             with self._attention.activate(rollouts.sparse), self._features.use(rollouts.media):

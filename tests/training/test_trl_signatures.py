@@ -9,6 +9,8 @@ import pytest
 from trl import GRPOTrainer
 
 from training.trainer import SparsityForcingTrainer
+from training.trl_import import VLLMGeneration, grpo_trainer
+from training.vllm_rollout import SparseVLLMGeneration
 
 SIGNATURES = {
     "_generate": "(self, prompts: list)",
@@ -68,3 +70,52 @@ def test_generate_returns_extra_fields_and_images_where_they_are_looked_for():
 def test_completions_are_shuffled_and_split_by_row():
     assert "shuffle_sequence_dict(generation_batch)" in source("_prepare_inputs")
     assert "split_tensor_dict(generation_batch, self.args.steps_per_generation)" in source("_prepare_inputs")
+
+
+VLLM_SIGNATURES = {
+    "_init_vllm": "(self)",
+    "sync_weights": "(self)",
+    "_iter_named_params": "(self)",
+    "generate": (
+        "(self, prompts: list[list[int]], images: list[list | None] | None, num_generations: int, "
+        "profiler: trl.extras.profiling.ProfilingContext | None = None) -> tuple"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VLLM_SIGNATURES)
+def test_generation_through_vllm_has_the_signatures_it_had(name):
+    assert str(inspect.signature(getattr(VLLMGeneration, name))) == VLLM_SIGNATURES[name]
+
+
+def test_every_override_of_generation_through_vllm_is_guarded():
+    own = {name for name, value in vars(SparseVLLMGeneration).items() if callable(value)}
+    assert {name for name in own if hasattr(VLLMGeneration, name)} - {"__init__"} <= set(VLLM_SIGNATURES)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "text"),
+    [
+        (GRPOTrainer, "__init__", "self.vllm_generation = VLLMGeneration("),
+        (GRPOTrainer, "_generate_single_turn", "images=images,"),
+        (VLLMGeneration, "_init_vllm", "self.llm = LLM("),
+        (VLLMGeneration, "_init_vllm", "max_model_len=self.max_model_length,"),
+        (VLLMGeneration, "_init_vllm", 'logprobs_mode="processed_logprobs",'),
+        (VLLMGeneration, "sync_weights", "for name, param in self._iter_named_params():"),
+        (VLLMGeneration, "sync_weights", "self.llm.llm_engine.model_executor.driver_worker.model_runner.model."),
+        (VLLMGeneration, "generate", "torch.distributed.all_gather_object(gathered_images, local_images,"),
+        (VLLMGeneration, "generate", '{"image": img_list if len(img_list) > 1 else img_list[0]}'),
+        (
+            VLLMGeneration,
+            "generate",
+            "self.llm.generate(vllm_prompts, sampling_params=sampling_params, use_tqdm=False)",
+        ),
+        (VLLMGeneration, "generate", "slice(local_rank_in_group * orig_size, (local_rank_in_group + 1) * orig_size)"),
+    ],
+)
+def test_generation_through_vllm_is_where_our_engine_takes_its_place(owner, name, text):
+    assert text in inspect.getsource(inspect.unwrap(getattr(owner, name)))
+
+
+def test_the_trainer_looks_up_its_generation_by_name():
+    assert grpo_trainer.VLLMGeneration is VLLMGeneration
