@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from training.arguments import InvalidTrainingOption, SparsityForcingArguments, SparsityForcingConfig
+from training.grpo import parse
 from training.objective import rollout_sparsity_p
 from training.sparse_attention import SparseRows
 from training.vllm_rollout import PromptMismatch
@@ -175,3 +176,13 @@ def test_engine_arguments_come_as_a_mapping_or_as_json():
     for wrong in ("block_size", "[32]"):
         with pytest.raises(InvalidTrainingOption, match="vllm_engine_args is"):
             SparsityForcingArguments(vllm_engine_args=wrong)
+
+
+def test_the_command_line_takes_engine_arguments(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    common = f"output_dir: {tmp_path}\nuse_cpu: true\nbf16: false\nuse_vllm: true\n"
+    recipe.write_text(common + "vllm_engine_args:\n  block_size: 32\n")
+    options, _, config, _ = parse(["--config", str(recipe)])
+    assert (config.use_vllm, options.vllm_engine_args) == (True, {"block_size": 32})
+    options, *_ = parse(["--config", str(recipe), "--vllm_engine_args", '{"dtype": "float32"}'])
+    assert options.vllm_engine_args == {"dtype": "float32"}
