@@ -10,16 +10,13 @@ from .grpo_harness import make_trainer
 # Made to agree with the trainer's float32 to rounding.
 ENGINE_ARGS = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
 
-# TRL and vLLM set these for the engine; other tests must not find them.
-CHANGED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "VLLM_ENABLE_V1_MULTIPROCESSING")
-
 # An engine that is collected tears down the process groups that all engines of the process share.
 _alive: list[SparsityForcingTrainer] = []
 
 
 def make_vllm_trainer(folder: Path, sizes, sparsity: dict, **config) -> SparsityForcingTrainer:
-    """`make_trainer` with `use_vllm`."""
-    environment = {name: os.environ.get(name) for name in CHANGED}
+    """`make_trainer` with `use_vllm`. What TRL and vLLM set in the environment does not stay for other tests."""
+    environment = dict(os.environ)
     try:
         trainer = make_trainer(
             folder,
@@ -28,10 +25,8 @@ def make_vllm_trainer(folder: Path, sizes, sparsity: dict, **config) -> Sparsity
             **{"use_vllm": True, "vllm_max_model_length": 1024, **config},
         )
     finally:
-        for name, value in environment.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(environment)
     _alive.append(trainer)
     return trainer
 
