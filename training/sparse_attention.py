@@ -59,9 +59,13 @@ class SparseRows:
         """Turn what `generate` selected into masks to replay."""
         self.kept = torch.stack([self._selected[index] for index in sorted(self._selected)], dim=1)
 
-    def token_ratios(self) -> torch.Tensor:
-        """Kept / all prompt tokens, averaged over layers. [B], float32."""
-        return self.kept.sum(dim=(1, 2)) / (self.kept.shape[1] * self.prompt_mask.sum(dim=1))
+    def token_ratios(self, selection: str = "zipvl") -> torch.Tensor:
+        """(queries + keys that are kept) / (2 x prompt tokens), averaged over layers, as the server reports it.
+
+        [B], float32. In mode "keys" every query is computed.
+        """
+        key_ratios = self.kept.sum(dim=(1, 2)) / (self.kept.shape[1] * self.prompt_mask.sum(dim=1))
+        return key_ratios if selection == "zipvl" else (1.0 + key_ratios) / 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class SparsityForcingTrainer(GRPOTrainer):
         self._num_layers = policy.config.get_text_config().num_hidden_layers
         self._rollouts: Rollouts | None = None
         self._pressure: torch.Tensor | None = None
+        self._mask_pressure: torch.Tensor | None = None
 
     def _policy(self):
         """The transformers model without wrappers."""
@@ -100,6 +101,7 @@ class SparsityForcingTrainer(GRPOTrainer):
         output["sparsity_p"] = torch.tensor(sparse.sparsity_p, dtype=torch.float64, device=device)
         output["kept"] = sparse.kept
         output["pressure"] = self._pressure.to(device)
+        output["mask_pressure"] = self._mask_pressure.to(device)
         output["media"] = self._rollouts.media
         return output
 
@@ -111,7 +113,7 @@ class SparsityForcingTrainer(GRPOTrainer):
         self._rollouts = Rollouts([], SparseRows(self._draw_sparsity_p(len(prompts))))
         *output, extra_fields, _, tool_images = super()._generate(prompts)
         sparse = self._rollouts.sparse
-        ratios = self.vllm_generation.token_ratios() if self.use_vllm else sparse.token_ratios()
+        ratios = self.vllm_generation.token_ratios() if self.use_vllm else sparse.token_ratios(self.sparsity.selection)
         self._metrics[self._mode]["token_ratio"].append(self.accelerator.gather(ratios).mean().item())
         extra_fields |= {"sparsity_p": list(sparse.sparsity_p), "token_ratio": ratios.tolist()}
         return *output, extra_fields, None, tool_images
@@ -172,18 +174,24 @@ class SparsityForcingTrainer(GRPOTrainer):
             rewards[:, 1] = collapse_guard(rewards[:, 1], correct, self.num_generations)
         first = self.accelerator.process_index * len(prompts)
         own = slice(first, first + len(prompts))
-        self._pressure = self._pressures(correct, token_ratios)[own]
+        self._pressure, self._mask_pressure = (part[own] for part in self._pressures(correct, token_ratios))
         return rewards
 
-    def _pressures(self, correct: torch.Tensor, token_ratios: torch.Tensor) -> torch.Tensor:
-        """How hard the pathwise term presses each rollout: no wrong ones, and by how its group stands."""
+    def _pressures(self, correct: torch.Tensor, token_ratios: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """How hard the terms press each rollout, by how its group stands.
+
+        The pathwise term leaves wrong answers alone. The mask term of a group with wrong answers moves mass from
+        their sets into those of the right ones, however sparse the group is; where all are right it only makes
+        sparser.
+        """
         if self._mode == "eval":
-            return torch.zeros_like(token_ratios)
+            return torch.zeros_like(token_ratios), torch.zeros_like(token_ratios)
         options = self.sparsity
         rate = group_mean(correct.float(), self.num_generations)
         ratio = group_mean(token_ratios, self.num_generations)
         by_rate = ease(rate, options.target_correct_rate, options.target_width)
-        return correct * by_rate * ease(ratio, options.target_token_ratio, options.token_ratio_width)
+        by_ratio = ease(ratio, options.target_token_ratio, options.token_ratio_width)
+        return correct * by_rate * by_ratio, torch.where(rate < 1.0, 1.0, by_ratio)
 
     def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
         """Log-probabilities under the masks of the rollout, with its pictures and videos; dense for the reference."""
@@ -232,7 +240,7 @@ class SparsityForcingTrainer(GRPOTrainer):
         share = self.sparsity.sparsity_term_weight / num_rows
         self._metrics["train"]["sparsity_pressure"].append(self.accelerator.gather(inputs["pressure"]).mean().item())
         # Mass moves into the sets of rollouts that did well; the token ratio goes down where there is pressure.
-        weights = {"mask": -inputs["advantages"], "pathwise": inputs["pressure"]}
+        weights = {"mask": -inputs["advantages"] * inputs["mask_pressure"], "pathwise": inputs["pressure"]}
         return {part: (weights[part] * share).tolist() for part in TERMS[self.sparsity.sparsity_term]}
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):

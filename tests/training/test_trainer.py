@@ -139,7 +139,7 @@ def test_rewards_and_advantages_against_numbers_worked_by_hand(tmp_path, guard, 
 
     accuracy = [1.0, 0.0, 1.0, 0.0] + [0.0] * 4
     ratios = torch.tensor([0.5, 0.25, 0.75, 0.5, 0.2, 0.4, 0.6, 0.8])
-    monkeypatch.setattr(SparseRows, "token_ratios", lambda self: ratios)
+    monkeypatch.setattr(SparseRows, "token_ratios", lambda self, selection: ratios)
     options = {"collapse_guard": guard, "target_correct_rate": 0.25, "target_width": 0.5}
     options |= {"target_token_ratio": 0.4, "token_ratio_width": 0.4}
     trainer = make_trainer(tmp_path, accuracy=scripted(accuracy), sparsity=options)
@@ -157,6 +157,27 @@ def test_rewards_and_advantages_against_numbers_worked_by_hand(tmp_path, guard, 
     # Group 1 has half its rollouts correct, half way from .25 to .75, and a mean token ratio of .5, a quarter of the
     # way from .4 to .8; wrong rollouts are not pressed.
     assert output["pressure"].tolist() == pytest.approx([0.125, 0.0, 0.125, 0.0] + [0.0] * 4)
+    # Both groups have wrong answers, which the mask term repairs in full.
+    assert output["mask_pressure"].tolist() == [1.0] * 8
+
+
+def test_where_all_are_right_the_mask_term_fades_with_the_token_ratio(tmp_path, monkeypatch):
+    from training.sparse_attention import SparseRows
+
+    monkeypatch.setattr(SparseRows, "token_ratios", lambda self, selection: torch.tensor([0.5] * 4 + [0.3] * 4))
+    options = {"target_token_ratio": 0.4, "token_ratio_width": 0.4}
+    trainer = make_trainer(tmp_path, accuracy=scripted([1.0] * 8), sparsity=options)
+    output = trainer._generate_and_score_completions(generation_batch(trainer))
+    assert output["mask_pressure"].tolist() == pytest.approx([0.25] * 4 + [0.0] * 4)
+
+
+def test_token_ratio_counts_queries_too():
+    from training.sparse_attention import SparseRows
+
+    kept = torch.tensor([[[True, False, True, False], [True, True, True, True]]])
+    rows = SparseRows([0.9], torch.ones(1, 4, dtype=torch.bool), kept)
+    assert rows.token_ratios().tolist() == [0.75]
+    assert rows.token_ratios("keys").tolist() == [0.875]
 
 
 def test_the_efficiency_reward_is_weighted(tmp_path):
