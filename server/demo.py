@@ -1,11 +1,9 @@
-"""`--model demo` and `--model demo-sparse`: the bundled checkpoints and the options they are served with."""
+"""`--model demo`: the bundled checkpoint and the options it is served with."""
 
 import os
 from pathlib import Path
 
 ASSETS = Path(__file__).parent / "assets"
-# Before and after `python -m training.grpo`.
-MODEL_NAMES = ("demo", "demo-sparse")
 REQUEST = ASSETS / "demo_request.json"
 
 # vLLM's options for the demo models. They stand before the user's own, so that those win.
@@ -46,7 +44,7 @@ def checkpoint(model: str) -> Path:
 
 def is_demo(model: str) -> bool:
     """Whether this names a bundled checkpoint; a folder of that name in the working directory comes first."""
-    return model in MODEL_NAMES and not Path(model).is_dir()
+    return Path(model).name == model and (checkpoint(model) / "config.json").is_file() and not Path(model).is_dir()
 
 
 def set_environment() -> None:

@@ -32,7 +32,7 @@ from vllm.v1.structured_output import StructuredOutputManager
 from attention_backend.engine_args import engine_args
 from attention_backend.plugin import register
 from attention_backend.request import SPARSITY_P
-from attention_backend.vllm_adapter.feedback import attach_feedback
+from attention_backend.vllm_adapter.feedback import Kept, attach_feedback
 from attention_backend.vllm_adapter.scheduler import TopPScheduler
 from attention_backend.vllm_adapter.spec import TopPSpec
 from benchmarks.measure import spread
@@ -139,7 +139,7 @@ def _prefill_output(scheduled: SchedulerOutput, variant: Variant, args: argparse
     output = _output(scheduled)
     if variant.sparsity_p < 1.0:
         kept = [args.prompt_tokens * (30 + 40 * layer // args.num_layers) // 100 for layer in range(args.num_layers)]
-        attach_feedback(output, {request.req_id: kept for request in scheduled.scheduled_new_reqs})
+        attach_feedback(output, {request.req_id: Kept(kept) for request in scheduled.scheduled_new_reqs})
     return output
 
 
