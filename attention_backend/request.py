@@ -126,4 +126,9 @@ def token_ratio(kept_tokens_per_layer: list[int], num_prompt_tokens: int, select
         selection: "zipvl" and "fixed" have m_Q = m_K; "keys" computes all L queries.
     """
     key_ratio = sum(kept_tokens_per_layer) / (len(kept_tokens_per_layer) * num_prompt_tokens)
+    return token_ratio_of_keys(key_ratio, selection)
+
+
+def token_ratio_of_keys(key_ratio: Any, selection: str) -> Any:
+    """(|m_Q| + |m_K|) / (2 L) from |m_K| / L, a number or a tensor of them."""
     return (1.0 + key_ratio) / 2.0 if selection == "keys" else key_ratio

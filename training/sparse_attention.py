@@ -18,6 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from attention_backend.config import SparsityConfig
 from attention_backend.ops.estimate import estimate_importance, probe_positions
 from attention_backend.ops.select import forced_tokens, select_tokens
+from attention_backend.request import token_ratio_of_keys
 
 from .attend_rows import RowStates, attend_rows
 from .objective import SparsityTerm
@@ -65,7 +66,7 @@ class SparseRows:
         [B], float32. In mode "keys" every query is computed.
         """
         key_ratios = self.kept.sum(dim=(1, 2)) / (self.kept.shape[1] * self.prompt_mask.sum(dim=1))
-        return key_ratios if selection == "zipvl" else (1.0 + key_ratios) / 2.0
+        return token_ratio_of_keys(key_ratios, selection)
 
 
 @dataclass(frozen=True, slots=True)

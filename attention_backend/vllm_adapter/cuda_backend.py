@@ -18,7 +18,7 @@ from vllm.v1.attention.backends.flash_attn import (
 )
 from vllm.v1.kv_cache_interface import KVCacheSpec
 
-from attention_backend.ops.attend.kernel import attend_keys, pack_positions, pack_rows, stored_offsets, unpack_rows
+from attention_backend.ops.attend.packed import attend_packed
 from attention_backend.ops.compact.kernel import compact_slots_varlen
 from attention_backend.ops.estimate.kernel import estimate_importance_varlen
 from attention_backend.ops.select.kernel import select_tokens_varlen
@@ -166,33 +166,27 @@ class TopPFlashAttentionImpl(FlashAttentionImpl):
         prefills.num_kept[step.group] = num_kept
         if prefills.masks is not None:
             prefills.masks.record(step.group, rank)
-        self._attend(query, key, value, rank, num_kept, step, output)
+        attend_packed(
+            query,
+            key,
+            value,
+            rank,
+            num_kept,
+            batch,
+            self.scale,
+            config.selection,
+            self._attend_varlen,
+            output,
+        )
         slots = compact_slots_varlen(
             rank, num_kept, batch, step.stock.block_table, step.block_size, step.context.removals
         )
         self.do_kv_cache_update(layer, key, value, kv_cache, slots)
 
-    def _attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        rank: torch.Tensor,
-        num_kept: torch.Tensor,
-        step: TopPStepMetadata,
-        output: torch.Tensor,
-    ) -> None:
-        batch = step.prefills.batch
-        offsets = stored_offsets(num_kept, batch)
-        key = pack_rows(key, rank, batch, offsets)
-        value = pack_rows(value, rank, batch, offsets)
-        if step.context.config.selection == "keys":
-            positions = pack_positions(rank, batch, offsets)
-            attend_keys(query, key, value, positions, batch, offsets, self.scale, output)
-            return
-        query = pack_rows(query, rank, batch, offsets)
+    def _attend_varlen(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, offsets: torch.Tensor, max_num_tokens: int
+    ) -> torch.Tensor:
         attended = torch.empty_like(query)
-        # Rows and columns are the same ascending positions, so the pattern is an ordinary triangle.
         flash_attn.flash_attn_varlen_func(
             q=query,
             k=key,
@@ -200,10 +194,10 @@ class TopPFlashAttentionImpl(FlashAttentionImpl):
             out=attended,
             cu_seqlens_q=offsets,
             cu_seqlens_k=offsets,
-            max_seqlen_q=batch.max_num_tokens,
-            max_seqlen_k=batch.max_num_tokens,
+            max_seqlen_q=max_num_tokens,
+            max_seqlen_k=max_num_tokens,
             softmax_scale=self.scale,
             causal=True,
             fa_version=self.vllm_flash_attn_version,
         )
-        unpack_rows(attended, rank, batch, offsets, output)
+        return attended

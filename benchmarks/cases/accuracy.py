@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from attention_backend.config import SERVED_SELECTIONS
 from benchmarks.questions import Question, Reply, ask_all, load
 from benchmarks.server_process import serving
 from measurement.environment import describe
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this case's options."""
     parser.add_argument("--url", help="a server that is already running; without it one is started on loopback")
     parser.add_argument("--model", default="demo", help="what to serve when a server is started (default: %(default)s)")
-    parser.add_argument("--selection", default="zipvl", choices=("zipvl", "keys"), help="of the server that is started")
+    parser.add_argument("--selection", default="zipvl", choices=SERVED_SELECTIONS, help="of the server that is started")
     parser.add_argument("--seed", type=int, default=5, help="of the held-out set (default: %(default)s)")
     parser.add_argument("--count", type=int, default=340, help="number of questions (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=8, help="requests in flight (default: %(default)s)")

@@ -1,9 +1,11 @@
 """The stages of one layer's sparse prefill as the adapter strings the launchers together, each callable alone."""
 
+from functools import partial
+
 import torch
 
 from attention_backend.config import SparsityConfig
-from attention_backend.ops.attend.kernel import attend_keys, pack_positions, pack_rows, stored_offsets, unpack_rows
+from attention_backend.ops.attend.packed import attend_packed
 from attention_backend.ops.compact.kernel import compact_slots_varlen
 from attention_backend.ops.estimate.kernel import estimate_importance_varlen
 from attention_backend.ops.select.kernel import select_tokens_varlen
@@ -27,18 +29,19 @@ def select(
 
 def attend_zipvl_step(step: PrefillStep, rank: torch.Tensor, num_kept: torch.Tensor, out: torch.Tensor) -> None:
     """Gather, FlashAttention over the packed rows, scatter."""
-    offsets = stored_offsets(num_kept, step.batch)
-    query, key, value = (pack_rows(rows, rank, step.batch, offsets) for rows in (step.query, step.key, step.value))
-    packed = flash_attention(query, key, value, offsets, step.batch.max_num_tokens, step.scale)
-    unpack_rows(packed, rank, step.batch, offsets, out)
+    _attend(step, rank, num_kept, out, "zipvl")
 
 
 def attend_keys_step(step: PrefillStep, rank: torch.Tensor, num_kept: torch.Tensor, out: torch.Tensor) -> None:
     """Every query over the kept keys."""
-    offsets = stored_offsets(num_kept, step.batch)
-    key, value = (pack_rows(rows, rank, step.batch, offsets) for rows in (step.key, step.value))
-    positions = pack_positions(rank, step.batch, offsets)
-    attend_keys(step.query, key, value, positions, step.batch, offsets, step.scale, out)
+    _attend(step, rank, num_kept, out, "keys")
+
+
+def _attend(step: PrefillStep, rank: torch.Tensor, num_kept: torch.Tensor, out: torch.Tensor, selection: str) -> None:
+    attend_varlen = partial(flash_attention, scale=step.scale)
+    attend_packed(
+        step.query, step.key, step.value, rank, num_kept, step.batch, step.scale, selection, attend_varlen, out
+    )
 
 
 def flash_attention(

@@ -1,5 +1,6 @@
 """The gate before the engine and the reports behind it, without an engine."""
 
+import inspect
 from collections import Counter
 from types import SimpleNamespace
 
@@ -43,7 +44,7 @@ def test_a_sparse_prompt_must_fit_one_prefill_step():
 
 def test_a_dense_prompt_need_not_fit():
     with entered(Exchange(1.0)):
-        generate(engine(), prompt(9))
+        assert inspect.isasyncgen(generate(engine(), prompt(9)))
 
 
 def test_routes_without_the_field_get_the_servers_default():
