@@ -72,11 +72,21 @@ class SparsityForcingArguments:
     )
     target_token_ratio: float = field(
         default=0.0,
-        metadata={"help": "The pathwise term leaves a group alone whose mean token ratio is this or lower."},
+        metadata={
+            "help": "The pathwise term holds a group's mean token ratio here: it presses above, and gives tokens back "
+            "below."
+        },
     )
     token_ratio_width: float = field(
         default=0.05,
-        metadata={"help": "How far above the target token ratio the pathwise term presses in full; less in between."},
+        metadata={"help": "How far from the target token ratio the pathwise term acts in full; less in between."},
+    )
+    average_last_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "The final weights are the mean over this share of the steps, the last ones (0: the last step's "
+            "weights). Made for a constant learning rate."
+        },
     )
     freeze_vision: bool = field(
         default=False,
@@ -106,6 +116,7 @@ class SparsityForcingArguments:
         self._check_range("eval_sparsity_p", 0.0, 1.0)
         self._check_range("target_correct_rate", 0.0, 1.0)
         self._check_range("target_token_ratio", 0.0, 1.0)
+        self._check_range("average_last_share", 0.0, 1.0)
         for name in ("efficiency_weight", "sparsity_term_weight"):
             self._check_range(name, 0.0, float("inf"))
         for name in ("dataset_rows", "prompts_per_size", "num_eval_rows"):

@@ -7,11 +7,12 @@ TRL is composed, not copied: each override below does one thing and calls TRL's.
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate.utils import is_peft_model
 
-from .arguments import SparsityForcingArguments, SparsityForcingConfig
+from .arguments import InvalidTrainingOption, SparsityForcingArguments, SparsityForcingConfig
 from .objective import TERMS, SparsityTerm, collapse_guard, ease, group_mean, rollout_sparsity_p
 from .rollout_requests import rollout_requests, with_frames
 from .row_media import (
@@ -27,6 +28,7 @@ from .row_media import (
 from .sparse_attention import SparseAttention, SparseRows
 from .trl_import import GRPOTrainer
 from .vllm_rollout import vllm_backend
+from .weight_average import WeightAverage
 
 MEDIA_COLUMNS = ("images", "videos", "video_fps")
 CORRECT_ABOVE = 0.5
@@ -78,6 +80,21 @@ class SparsityForcingTrainer(GRPOTrainer):
         self._rollouts: Rollouts | None = None
         self._pressure: torch.Tensor | None = None
         self._mask_pressure: torch.Tensor | None = None
+        self._average = self._weight_average()
+
+    def _weight_average(self) -> WeightAverage | None:
+        """The mean of the last steps' weights, if asked for."""
+        share = self.sparsity.average_last_share
+        if not share:
+            return None
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise InvalidTrainingOption(
+                f"average_last_share is {share}, but must be 0 with FSDP and DeepSpeed, whose ranks hold parts of the "
+                "weights. Leave it out."
+            )
+        average = WeightAverage(share)
+        self.add_callback(average)
+        return average
 
     def _policy(self):
         """The transformers model without wrappers."""
@@ -180,9 +197,10 @@ class SparsityForcingTrainer(GRPOTrainer):
     def _pressures(self, correct: torch.Tensor, token_ratios: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """How hard the terms press each rollout, by how its group stands.
 
-        The pathwise term leaves wrong answers alone. The mask term of a group with wrong answers moves mass from
-        their sets into those of the right ones, however sparse the group is; where all are right it only makes
-        sparser.
+        The pathwise term presses right answers while their group is right and not sparse enough, and gives tokens
+        back, whatever the answers, to a group below the target: weights are shared, so prompts that are sparse already
+        would pay for those that are not. The mask term of a group with wrong answers moves mass from their sets into
+        those of the right ones, however sparse the group is; where all are right it only makes sparser.
         """
         if self._mode == "eval":
             return torch.zeros_like(token_ratios), torch.zeros_like(token_ratios)
@@ -191,7 +209,8 @@ class SparsityForcingTrainer(GRPOTrainer):
         ratio = group_mean(token_ratios, self.num_generations)
         by_rate = ease(rate, options.target_correct_rate, options.target_width)
         by_ratio = ease(ratio, options.target_token_ratio, options.token_ratio_width)
-        return correct * by_rate * by_ratio, torch.where(rate < 1.0, 1.0, by_ratio)
+        relief = ease(-ratio, -options.target_token_ratio, options.token_ratio_width)
+        return correct * by_rate * by_ratio - relief, torch.where(rate < 1.0, 1.0, by_ratio)
 
     def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
         """Log-probabilities under the masks of the rollout, with its pictures and videos; dense for the reference."""
@@ -246,6 +265,8 @@ class SparsityForcingTrainer(GRPOTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         """Loads weights strictly: checkpoints of Qwen2-VL and Qwen2.5-VL have other key names than the model, and the
         stock way drops every key that it does not know without a word."""
+        if self._average is not None:
+            self._average.load(Path(resume_from_checkpoint), self.accelerator.device)
         target = self.model if model is None else model
         if is_peft_model(target) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return super()._load_from_checkpoint(resume_from_checkpoint, model)

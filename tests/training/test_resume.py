@@ -20,6 +20,8 @@ SPARSITY = {
     "sparsity_term": "pathwise",
     "target_correct_rate": 0.5,
     "target_width": 0.5,
+    # Steps 2 to 4, so the checkpoint lies in the middle.
+    "average_last_share": 0.75,
 }
 LOGGED = ("loss", "reward", "kl", "token_ratio", "grad_norm", "learning_rate", "sparsity_pressure")
 

@@ -171,6 +171,18 @@ def test_where_all_are_right_the_mask_term_fades_with_the_token_ratio(tmp_path, 
     assert output["mask_pressure"].tolist() == pytest.approx([0.25] * 4 + [0.0] * 4)
 
 
+def test_a_group_below_the_target_gets_tokens_back_whatever_its_answers(tmp_path, monkeypatch):
+    from training.sparse_attention import SparseRows
+
+    monkeypatch.setattr(SparseRows, "token_ratios", lambda self, selection: torch.tensor([0.5] * 4 + [0.3] * 4))
+    options = {"target_token_ratio": 0.4, "token_ratio_width": 0.4}
+    accuracy = [1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    trainer = make_trainer(tmp_path, accuracy=scripted(accuracy), sparsity=options)
+    output = trainer._generate_and_score_completions(generation_batch(trainer))
+    # A quarter of the width above the target, and a quarter of it below.
+    assert output["pressure"].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.0] + [-0.25] * 4)
+
+
 def test_token_ratio_counts_queries_too():
     from training.sparse_attention import SparseRows
 
