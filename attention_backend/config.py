@@ -11,6 +11,9 @@ SELECTIONS: tuple[str, ...] = get_args(Selection)
 # "fixed" does not follow the request's `sparsity_p`, so nobody is served with it.
 SERVED_SELECTIONS = ("zipvl", "keys")
 
+Ranking = Literal["attention", "random", "recent"]
+RANKINGS: tuple[str, ...] = get_args(Ranking)
+
 # Key under which the options travel in vLLM's `additional_config`.
 CONFIG_KEY = "winnow"
 
@@ -29,6 +32,8 @@ class SparsityConfig:
         num_sink_tokens: first prompt tokens that are always kept.
         num_recent_tokens: last prompt tokens that are always kept.
         fixed_token_ratio: share of the prompt tokens that selection "fixed" keeps in every layer, in (0, 1].
+        ranking: which tokens the kept ones are, as many as `selection` says. "attention" keeps those of highest score;
+            "random" and "recent", for benchmarks, are what any selection must beat at an equal number of tokens.
 
     Raises:
         InvalidSparsityConfig: a value is out of range.
@@ -41,12 +46,11 @@ class SparsityConfig:
     num_sink_tokens: int = 0
     num_recent_tokens: int = 4
     fixed_token_ratio: float | None = None
+    ranking: Ranking = "attention"
 
     def __post_init__(self) -> None:
-        if self.selection not in SELECTIONS:
-            raise InvalidSparsityConfig(
-                f"selection is {self.selection!r}, but must be one of {', '.join(SELECTIONS)}. Choose one of these."
-            )
+        self._check_choice("selection", SELECTIONS)
+        self._check_choice("ranking", RANKINGS)
         if not isinstance(self.exact, bool):
             raise InvalidSparsityConfig(f"exact is {self.exact!r}, but must be true or false.")
         self._check_count("num_recent_probes", minimum=1)
@@ -54,6 +58,13 @@ class SparsityConfig:
         self._check_count("num_sink_tokens", minimum=0)
         self._check_count("num_recent_tokens", minimum=1)
         self._check_fixed_token_ratio()
+
+    def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
+        value = getattr(self, field)
+        if value not in choices:
+            raise InvalidSparsityConfig(
+                f"{field} is {value!r}, but must be one of {', '.join(choices)}. Choose one of these."
+            )
 
     def _check_count(self, field: str, minimum: int) -> None:
         value = getattr(self, field)

@@ -93,6 +93,7 @@ class SparsityReport:
         feedback_dropped: pruning results the engine had to drop since the last report, over all requests
             (the request was gone or preempted before they arrived).
         kept_mask: the kept prompt tokens by layer as bits, for `unpack_mask`; None unless asked for (`RETURN_KEPT`).
+        ranking: what the engine ranks tokens by; anything but "attention" is a baseline of benchmarks.
     """
 
     sparsity_p: float
@@ -104,6 +105,7 @@ class SparsityReport:
     freed_blocks: int
     feedback_dropped: int = 0
     kept_mask: bytes | None = None
+    ranking: str = "attention"
 
     def unpacked_mask(self) -> np.ndarray:
         """The kept prompt tokens by layer, [num_layers, num_prompt_tokens], bool."""

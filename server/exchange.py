@@ -28,11 +28,13 @@ class Exchange:
 
     Attributes:
         sparsity_p: checked, with the server's default filled in.
+        alias: the model name that chose it, to answer with; None where the request named a model itself.
         collects_reports: False for beam search, whose many engine requests say nothing about the one that was sent.
         slots: one for every prompt given to the engine, in order.
     """
 
     sparsity_p: float
+    alias: str | None = None
     collects_reports: bool = True
     slots: list[ReportSlot] = field(default_factory=list)
 

@@ -37,7 +37,7 @@ def field_schema(settings: ServerSettings) -> dict[str, Any]:
     return {
         "title": "Sparsity P",
         "description": "Share of the attention mass of the prompt to keep; 1 is dense. The answer's `usage.sparsity` "
-        "says what that saved.",
+        "says what that saved. The model name `MODEL@p=VALUE` chooses it too.",
         "anyOf": [{"type": "number", **lower, "maximum": settings.max_sparsity_p}, {"type": "null"}],
         "default": settings.sparsity_p,
     }

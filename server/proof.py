@@ -55,12 +55,14 @@ async def prove_backend_is_live(engine: EngineClient, settings: ServerSettings) 
             "Let vLLM load the plugin `winnow` (see VLLM_PLUGINS) and leave --worker-cls out."
         ) from error
     num_layers = engine.model_config.get_num_layers(engine.vllm_config.parallel_config)
-    selection = settings.sparsity.selection
+    sparsity = settings.sparsity
+    expected = {"num_layers": num_layers, "selection": sparsity.selection, "ranking": sparsity.ranking}
     for rank, status in enumerate(statuses):
-        if status["num_layers"] != num_layers or status["selection"] != selection:
+        if any(status[name] != value for name, value in expected.items()):
             raise BackendNotLive(
-                f"Worker {rank} prunes {status['num_layers']} layers with selection {status['selection']}, but the "
-                f"model has {num_layers} and the server was started with {selection}. Let vLLM load the plugin "
-                "`winnow` (see VLLM_PLUGINS) and choose no other attention backend."
+                f"Worker {rank} prunes {status['num_layers']} layers with selection {status['selection']} and ranking "
+                f"{status['ranking']}, but the model has {num_layers} and the server was started with "
+                f"{sparsity.selection} and {sparsity.ranking}. Let vLLM load the plugin `winnow` (see VLLM_PLUGINS) "
+                "and choose no other attention backend."
             )
     return f"{statuses[0]['backend']} is live in {num_layers} layers of {len(statuses)} worker(s)."

@@ -25,6 +25,7 @@ class SparsityUsage(BaseModel):
         token_ratio: (|m_Q| + |m_K|) / (2 L) over layers; 1 when dense.
         kv_ratio: KV kept for the prompt / KV of the dense prompt.
         kept_tokens_per_layer: prompt tokens whose keys and values stayed, by layer.
+        ranking: the baseline that the server runs for a benchmark (`--ranking`); left out otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,14 +35,20 @@ class SparsityUsage(BaseModel):
     token_ratio: float
     kv_ratio: float
     kept_tokens_per_layer: list[int]
+    ranking: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """The object as responses show it."""
+        return self.model_dump(exclude_none=True)
 
 
-def requested_sparsity_p(request: BaseModel, settings: ServerSettings) -> float:
+def requested_sparsity_p(request: BaseModel, settings: ServerSettings, by_alias: float | None = None) -> float:
     """The `sparsity_p` that this request runs with.
 
     Args:
         request: one of vLLM's request models.
         settings: the server's default and bounds.
+        by_alias: the checked value that its `model` chooses, if any.
 
     Raises:
         RequestRefused: the value breaks a rule, or the request asks for something that cannot be sparse.
@@ -52,7 +59,14 @@ def requested_sparsity_p(request: BaseModel, settings: ServerSettings) -> float:
             param="vllm_xargs",
         )
     value = (request.model_extra or {}).get(SPARSITY_P)
-    sparsity_p = settings.sparsity_p if value is None else checked(value, settings)
+    default = settings.sparsity_p if by_alias is None else by_alias
+    sparsity_p = default if value is None else checked(value, settings)
+    if by_alias is not None and sparsity_p != by_alias:
+        raise RequestRefused(
+            f"sparsity_p is {sparsity_p} and model is {_shortened(repr(request.model))}, but a request runs with one "
+            "sparsity_p. Leave one of them out, or let them agree.",
+            param=SPARSITY_P,
+        )
     if sparsity_p < 1.0 and getattr(request, "use_beam_search", False):
         raise RequestRefused(
             f"use_beam_search is true and sparsity_p is {sparsity_p}, but beam search prefills anew for every token "
@@ -62,8 +76,13 @@ def requested_sparsity_p(request: BaseModel, settings: ServerSettings) -> float:
     return sparsity_p
 
 
-def checked(value: Any, settings: ServerSettings) -> float:
+def checked(value: Any, settings: ServerSettings, param: str = SPARSITY_P) -> float:
     """`value` as a float within the operator's bounds.
+
+    Args:
+        value: what the request holds.
+        settings: the server's bounds.
+        param: the request field that holds it.
 
     Raises:
         RequestRefused: it breaks a rule; the message names field, value, rule and remedy.
@@ -72,7 +91,7 @@ def checked(value: Any, settings: ServerSettings) -> float:
         return check_sparsity_p(value, minimum=settings.min_sparsity_p, maximum=settings.max_sparsity_p)
     except InvalidSparsityP as error:
         message = str(error).replace(repr(value), _shortened(repr(value)))
-        raise RequestRefused(message, param=SPARSITY_P) from error
+        raise RequestRefused(message, param=param) from error
 
 
 def _shortened(text: str) -> str:

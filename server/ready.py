@@ -7,6 +7,7 @@ import shlex
 
 from fastapi import FastAPI
 
+from attention_backend import SparsityConfig
 from server import demo
 from server.settings import ServerSettings
 
@@ -26,9 +27,15 @@ def greeting(app: FastAPI, args: argparse.Namespace, settings: ServerSettings) -
     model_config = app.state.vllm_config.model_config
     return (
         f"\nWinnow serves {model_config.served_model_name} at {base_url(args)} (sparsity_p {settings.sparsity_p} by "
-        f"default, selection {settings.sparsity.selection}). Stop it with Ctrl+C. Ask it something:\n\n"
+        f"default, {selection(settings.sparsity)}). Stop it with Ctrl+C. Ask it something:\n\n"
         f"{curl(args, with_image=model_config.is_multimodal_model)}\n"
     )
+
+
+def selection(sparsity: SparsityConfig) -> str:
+    """How tokens are selected; a baseline is called one."""
+    baseline = "" if sparsity.ranking == "attention" else f", baseline for benchmarks: ranking {sparsity.ranking}"
+    return f"selection {sparsity.selection}{baseline}"
 
 
 def base_url(args: argparse.Namespace) -> str:

@@ -12,10 +12,12 @@ from starlette.datastructures import State
 from vllm.entrypoints.openai.chat_completion.batch_serving import OpenAIServingChatBatch
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest, ResponsesResponse
 from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
+from server.aliases import AliasedModels, alias_of
 from server.exchange import Exchange, current_exchange, entered, stream_within
 from server.protocol import requested_sparsity_p
 from server.settings import ServerSettings
@@ -37,20 +39,16 @@ def extend_serving(state: State, settings: ServerSettings) -> None:
         serving = getattr(state, name)
         become(serving, subclass)
         serving.settings = settings
+    become(state.openai_serving_models, AliasedModels)
 
 
 async def _answer(
     create: Callable[[Any, Request | None], Awaitable[Any]],
     request: Any,
     raw_request: Request | None,
-    settings: ServerSettings,
+    exchange: Exchange,
 ) -> Any:
-    """Run vLLM's `create_*` for one request and write what pruning saved into its answer.
-
-    Raises:
-        RequestRefused: the request's `sparsity_p` breaks a rule.
-    """
-    exchange = _exchange_of(request, settings)
+    """Run vLLM's `create_*` for one request and write what pruning saved into its answer."""
     with entered(exchange):
         answer = await create(request, raw_request)
     if isinstance(answer, AsyncGenerator):
@@ -59,11 +57,21 @@ async def _answer(
     return answer
 
 
-def _exchange_of(request: Any, settings: ServerSettings) -> Exchange:
-    return Exchange(
-        sparsity_p=requested_sparsity_p(request, settings),
+def _exchange_of(request: Any, models: OpenAIServingModels, settings: ServerSettings) -> Exchange:
+    """What a request asks for; an alias in it gives way to the model that it stands for.
+
+    Raises:
+        RequestRefused: the request's `sparsity_p` breaks a rule.
+    """
+    alias = alias_of(request.model, models, settings)
+    exchange = Exchange(
+        sparsity_p=requested_sparsity_p(request, settings, alias.sparsity_p if alias else None),
+        alias=alias.asked if alias else None,
         collects_reports=not getattr(request, "use_beam_search", False),
     )
+    if alias is not None:
+        request.model = alias.model
+    return exchange
 
 
 class SparseChat(OpenAIServingChat):
@@ -72,7 +80,8 @@ class SparseChat(OpenAIServingChat):
     settings: ServerSettings
 
     async def create_chat_completion(self, request: Any, raw_request: Request | None = None) -> Any:
-        return await _answer(super().create_chat_completion, request, raw_request, self.settings)
+        exchange = _exchange_of(request, self.models, self.settings)
+        return await _answer(super().create_chat_completion, request, raw_request, exchange)
 
 
 class SparseChatBatch(OpenAIServingChatBatch):
@@ -81,7 +90,8 @@ class SparseChatBatch(OpenAIServingChatBatch):
     settings: ServerSettings
 
     async def create_batch_chat_completion(self, request: Any, raw_request: Request | None = None) -> Any:
-        return await _answer(super().create_batch_chat_completion, request, raw_request, self.settings)
+        exchange = _exchange_of(request, self.models, self.settings)
+        return await _answer(super().create_batch_chat_completion, request, raw_request, exchange)
 
 
 class SparseCompletion(OpenAIServingCompletion):
@@ -90,7 +100,8 @@ class SparseCompletion(OpenAIServingCompletion):
     settings: ServerSettings
 
     async def create_completion(self, request: Any, raw_request: Request | None = None) -> Any:
-        return await _answer(super().create_completion, request, raw_request, self.settings)
+        exchange = _exchange_of(request, self.models, self.settings)
+        return await _answer(super().create_completion, request, raw_request, exchange)
 
 
 class SparseResponses(OpenAIServingResponses):
@@ -99,7 +110,7 @@ class SparseResponses(OpenAIServingResponses):
     settings: ServerSettings
 
     async def create_responses(self, request: ResponsesRequest, raw_request: Request | None = None) -> Any:
-        exchange = _exchange_of(request, self.settings)
+        exchange = _exchange_of(request, self.models, self.settings)
         with entered(exchange):
             answer = await super().create_responses(request, raw_request)
         return stream_within(exchange, answer) if isinstance(answer, AsyncGenerator) else answer

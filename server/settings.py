@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass, field, fields
 
 from attention_backend import SparsityConfig, check_sparsity_p
-from attention_backend.config import SERVED_SELECTIONS
+from attention_backend.config import RANKINGS, SERVED_SELECTIONS
 from attention_backend.errors import InvalidSparsityP
 from server.errors import InvalidServerSettings
 
@@ -117,4 +117,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=sparsity.num_recent_tokens,
         help="Last prompt tokens that are always kept.",
+    )
+    group.add_argument(
+        "--ranking",
+        choices=RANKINGS,
+        default=sparsity.ranking,
+        help="For benchmarks only: keep as many tokens as `--selection` says, but random or the most recent ones "
+        "instead of those with attention. Responses say so in usage.sparsity.ranking.",
     )

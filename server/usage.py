@@ -39,6 +39,7 @@ def sparsity_usage(reports: Sequence[SparsityReport]) -> SparsityUsage | None:
         kept_tokens_per_layer=[
             sum(layer) for layer in zip(*(report.kept_tokens_per_layer for report in reports), strict=True)
         ],
+        ranking=None if reports[0].ranking == "attention" else reports[0].ranking,
     )
 
 
@@ -47,7 +48,7 @@ def add_to_response(response: BaseModel, exchange: Exchange) -> None:
     usage = getattr(response, "usage", None)
     sparsity = sparsity_usage(exchange.reports)
     if usage is not None and sparsity is not None:
-        setattr(usage, FIELD, sparsity.model_dump())
+        setattr(usage, FIELD, sparsity.fields())
 
 
 async def add_to_stream(events: AsyncGenerator[str, None], exchange: Exchange) -> AsyncGenerator[str, None]:
@@ -73,5 +74,5 @@ def _with_sparsity(event: str, exchange: Exchange) -> str:
     if sparsity is None:
         return event
     body = json.loads(event.removeprefix(_EVENT_PREFIX))
-    body["usage"][FIELD] = sparsity.model_dump()
+    body["usage"][FIELD] = sparsity.fields()
     return f"{_EVENT_PREFIX}{json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"

@@ -6,6 +6,7 @@
 | `OutputProcessor.process_outputs`, `request_states[...].queue` | reports survive merged outputs | outputs carry custom fields |
 | `create_*` of the four serving classes, `app.state.openai_serving_*` | the field and `usage.sparsity` | serving classes are pluggable |
 | `OpenAIServingResponses._validate_generator_input`, `responses_full_generator` | check before a stream starts; usage of all kinds of responses | as above |
+| `OpenAIServingModels.is_base_model`, `model_name`, `lora_requests` | model aliases | vLLM lets names carry defaults of a request |
 | `build_app`, `init_app_state`, `serve_http`, `setup_server` | vLLM's launcher with our engine client | `build_and_serve` takes a client factory |
 """  # noqa: E501
 
@@ -19,6 +20,7 @@ from vllm.entrypoints.launchers.launcher import serve_http, setup_server
 from vllm.entrypoints.openai.chat_completion.batch_serving import OpenAIServingChatBatch
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import OutputProcessor
@@ -34,6 +36,8 @@ HOOKS: dict[Callable[..., Any], tuple[str, ...]] = {
     OpenAIServingChatBatch.create_batch_chat_completion: ("self", "request", "raw_request"),
     OpenAIServingCompletion.create_completion: ("self", "request", "raw_request"),
     OpenAIServingResponses.create_responses: ("self", "request", "raw_request"),
+    OpenAIServingModels.is_base_model: ("self", "model_name"),
+    OpenAIServingModels.model_name: ("self", "lora_request"),
     OpenAIServingResponses._validate_generator_input: ("self", "engine_input"),
     OpenAIServingResponses.responses_full_generator: ("self", "request"),
     build_app: ("args", "supported_tasks", "model_config"),

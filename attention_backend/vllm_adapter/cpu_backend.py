@@ -17,6 +17,7 @@ from vllm.v1.attention.backends.cpu_attn import (
 from attention_backend.ops.attend import attend_selected
 from attention_backend.ops.compact import compact_slots, plan_removal
 from attention_backend.ops.estimate import estimate_importance, probe_positions
+from attention_backend.ops.ranking import baseline_score
 from attention_backend.ops.select import forced_tokens, select_tokens
 from attention_backend.ops.virtualise import virtualise_block_table, virtualise_slot_mapping
 from attention_backend.vllm_adapter.cpu_context import CPUPruningContext, SparsePrefill, StepPlan
@@ -195,6 +196,8 @@ class TopPCPUAttentionImpl(CPUAttentionBackendImpl):
         probes = probe_positions(num_prompt_tokens, step.layer, config)
         importance = estimate_importance(query[probes], key[:num_prompt_tokens], probes, self.scale)
         mass, score = mean_over_ranks(torch.stack(importance))
+        if config.ranking != "attention":
+            score = baseline_score(num_prompt_tokens, step.layer, config.ranking)
         forced = forced_tokens(num_prompt_tokens, config)
         kept = select_tokens(mass, score, prefill.sparsity_p, forced, config.fixed_token_ratio)
         output = attend_selected(query, key, value, kept, num_prompt_tokens, self.scale, config.selection)

@@ -21,6 +21,7 @@ from vllm.v1.kv_cache_interface import KVCacheSpec
 from attention_backend.ops.attend.packed import attend_packed
 from attention_backend.ops.compact.kernel import compact_slots_varlen
 from attention_backend.ops.estimate.kernel import estimate_importance_varlen
+from attention_backend.ops.ranking.kernel import write_baseline_scores
 from attention_backend.ops.select.kernel import select_tokens_varlen
 from attention_backend.vllm_adapter.cuda_context import CUDAPruningContext, SparsePrefills
 from attention_backend.vllm_adapter.registration import CUDA_BACKEND_NAME
@@ -156,8 +157,11 @@ class TopPFlashAttentionImpl(FlashAttentionImpl):
         importance = estimate_importance_varlen(
             query, key, batch, prefills.probes[step.group], prefills.num_probes, self.scale
         )
+        importance = mean_over_ranks(importance)
+        if config.ranking != "attention":
+            write_baseline_scores(importance, batch, step.context.layers_by_group[step.group], config.ranking)
         rank, num_kept = select_tokens_varlen(
-            mean_over_ranks(importance),
+            importance,
             batch,
             config.num_sink_tokens,
             config.num_recent_tokens,

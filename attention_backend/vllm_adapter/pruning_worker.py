@@ -53,8 +53,10 @@ class PruningWorker:
     def winnow_status(self) -> dict[str, Any]:
         """What is live in this worker, for the server's start-up proof (`collective_rpc`)."""
         builders = self.metadata_builders()
+        config = SparsityConfig.from_additional_config(self.vllm_config.additional_config)
         return {
             "backend": type(builders[0]).__name__,
             "num_layers": sum(builder.context is not None for builder in builders),
-            "selection": SparsityConfig.from_additional_config(self.vllm_config.additional_config).selection,
+            "selection": config.selection,
+            "ranking": config.ranking,
         }

@@ -40,7 +40,7 @@ class TopPScheduler(AsyncScheduler):
         check_managers(managers)
         self._managers_by_layer: list[TopPManager] = sorted(managers, key=lambda manager: manager.kv_cache_spec.layer)
         self.kv_cache_manager = TopPKVCacheManager.take_over(self.kv_cache_manager)
-        self._selection = SparsityConfig.from_additional_config(self.vllm_config.additional_config).selection
+        self._config = SparsityConfig.from_additional_config(self.vllm_config.additional_config)
         self._pruned: dict[str, _Pruned] = {}
         self._refused: set[str] = set()
         self._feedback_dropped = 0
@@ -139,17 +139,18 @@ class TopPScheduler(AsyncScheduler):
             kept, freed_blocks, ratio = self._all_kept(request), 0, 1.0
         else:
             kept, freed_blocks = pruned.kept, pruned.freed_blocks
-            ratio = token_ratio(kept.tokens_per_layer, num_prompt_tokens, self._selection)
+            ratio = token_ratio(kept.tokens_per_layer, num_prompt_tokens, self._config.selection)
         dense_blocks = num_layers * cdiv(num_prompt_tokens, self._managers_by_layer[0].block_size)
         report = SparsityReport(
             sparsity_p=sparsity_p_of(request.sampling_params),
-            selection=self._selection,
+            selection=self._config.selection,
             token_ratio=ratio,
             kv_ratio=1.0 - freed_blocks / dense_blocks,
             kept_tokens_per_layer=kept.tokens_per_layer,
             num_prompt_tokens=num_prompt_tokens,
             freed_blocks=freed_blocks,
             kept_mask=kept.mask,
+            ranking=self._config.ranking,
         )
         return {REPORT: report.to_dict()}
 

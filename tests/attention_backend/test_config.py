@@ -10,7 +10,7 @@ def test_round_trip_through_additional_config():
     config = SparsityConfig(selection="keys", num_random_probes=7, exact=True, num_sink_tokens=2)
     assert SparsityConfig.from_additional_config(config.to_additional_config()) == config
     assert SparsityConfig.from_additional_config(None) == SparsityConfig()
-    fixed = SparsityConfig(selection="fixed", fixed_token_ratio=0.25)
+    fixed = SparsityConfig(selection="fixed", fixed_token_ratio=0.25, ranking="random")
     assert SparsityConfig.from_additional_config(fixed.to_additional_config()) == fixed
 
 
@@ -31,6 +31,8 @@ def test_round_trip_through_additional_config():
         ({"selection": "fixed", "fixed_token_ratio": "0.5"}, "fixed_token_ratio is '0.5'"),
         ({"selection": "fixed", "fixed_token_ratio": True}, "fixed_token_ratio is True"),
         ({"selection": "fixed", "fixed_token_ratio": float("nan")}, "fixed_token_ratio is nan"),
+        ({"ranking": "best"}, "ranking is 'best', but must be one of attention, random, recent"),
+        ({"ranking": ["random"]}, "ranking is"),
         ({"fixed_token_ratio": 0.25}, "fixed_token_ratio is 0.25 and selection 'zipvl'"),
     ],
 )

@@ -3,11 +3,13 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from vllm.config import get_layers_from_vllm_config
 from vllm.model_executor.layers.attention import Attention
 
 from attention_backend import SparsityConfig, UnsupportedConfiguration
+from attention_backend.ops.ranking import baseline_score
 from attention_backend.vllm_adapter.startup_checks import check_layers
 from tests.integration.harness import PROMPTS, Ask, Engine, check_blocks, report_of, run_script, tokens_of
 
@@ -51,6 +53,35 @@ def test_fixed_selection_keeps_its_ratio_whatever_sparsity_p_says():
         assert report.kept_tokens_per_layer == [kept] * 4
         assert report.token_ratio == pytest.approx(kept / report.num_prompt_tokens)
     assert report_of(engine.solo(Ask(PROMPTS["one-image"]))).token_ratio == 1.0
+
+
+@pytest.mark.parametrize(("ranking", "selection"), [("random", "zipvl"), ("recent", "keys")])
+def test_a_baseline_ranking_keeps_tokens_without_looking_at_attention(request, ranking, selection):
+    config = SparsityConfig(selection=selection, ranking=ranking, num_sink_tokens=2)
+    engine = Engine(config, enable_prefix_caching=False)
+    by_attention = request.getfixturevalue(f"{selection}_engine")
+    asking = {"extra_args": {"winnow_return_kept": True}}
+    for sparsity_p in (0.9, 0.5):
+        ask = Ask(PROMPTS["one-image"], sparsity_p, asking)
+        output = engine.solo(ask)
+        report, mask = report_of(output), report_of(output).unpacked_mask()
+        assert report.ranking == ranking
+        # The first layer sees the same hidden states, so its masses ask for the same number of tokens.
+        assert report.kept_tokens_per_layer[0] == report_of(by_attention.solo(ask)).kept_tokens_per_layer[0]
+        for layer, num_kept in enumerate(report.kept_tokens_per_layer):
+            assert mask[layer].nonzero()[0].tolist() == baseline_kept(mask.shape[1], layer, num_kept, ranking)
+        assert np.array_equal(report_of(engine.solo(ask)).unpacked_mask(), mask)
+    dense, stock = (each.solo(Ask(PROMPTS["one-image"])) for each in (engine, by_attention))
+    assert tokens_of(dense) == tokens_of(stock)
+    assert report_of(dense).token_ratio == 1.0
+    check_blocks(engine)
+
+
+def baseline_kept(num_tokens: int, layer: int, num_kept: int, ranking: str) -> list[int]:
+    """Two sinks and the last four, then the tokens of highest baseline score."""
+    forced = [0, 1, *range(num_tokens - 4, num_tokens)]
+    ranked = baseline_score(num_tokens, layer, ranking).argsort(descending=True, stable=True).tolist()
+    return sorted([*forced, *(position for position in ranked if position not in forced)][:num_kept])
 
 
 def test_prefix_cache_serves_dense_requests_and_never_holds_sparse_ones():

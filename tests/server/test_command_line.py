@@ -16,7 +16,7 @@ from tests.server.harness import free_port
 def test_vllm_options_pass_through_and_ours_are_read():
     command = """
         --model some/model --port 9000 --max-model-len 512 --tensor-parallel-size 2 --sparsity-p 0.9
-        --min-sparsity-p 0.5 --max-sparsity-p 0.95 --selection keys --num-random-probes 8 --exact
+        --min-sparsity-p 0.5 --max-sparsity-p 0.95 --selection keys --num-random-probes 8 --exact --ranking random
     """
     args, settings = parse(command.split())
     assert (args.model, args.port, args.max_model_len, args.tensor_parallel_size) == ("some/model", 9000, 512, 2)
@@ -24,6 +24,7 @@ def test_vllm_options_pass_through_and_ours_are_read():
     assert (settings.sparsity.selection, settings.sparsity.num_random_probes, settings.sparsity.exact) == (
         "keys", 8, True,
     )  # fmt: skip
+    assert args.additional_config["winnow"]["ranking"] == settings.sparsity.ranking == "random"
 
 
 def test_the_engine_gets_what_pruning_needs():

@@ -29,7 +29,7 @@ def prove(answer) -> str:
     return asyncio.run(prove_backend_is_live(engine(answer), ServerSettings()))
 
 
-LIVE = {"backend": "TopP", "num_layers": 4, "selection": "zipvl"}
+LIVE = {"backend": "TopP", "num_layers": 4, "selection": "zipvl", "ranking": "attention"}
 
 
 def test_live_workers_pass():
@@ -41,9 +41,10 @@ def test_live_workers_pass():
     [
         ([LIVE, {**LIVE, "num_layers": 0}], "Worker 1 prunes 0 layers"),
         ([{**LIVE, "selection": "keys"}], "with selection keys"),
+        ([{**LIVE, "ranking": "random"}], "and ranking random, but .* started with zipvl and attention"),
         (AttributeError("no such method"), "do not know `winnow_status`"),
     ],
-    ids=["dead layers", "other selection", "stock worker"],
+    ids=["dead layers", "other selection", "other ranking", "stock worker"],
 )
 def test_anything_else_stops_the_start(statuses, sentence):
     with pytest.raises(BackendNotLive, match=sentence):

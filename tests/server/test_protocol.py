@@ -17,7 +17,7 @@ BODIES = {
 }
 
 
-def request(model, **fields):
+def request(model, /, **fields):
     return model.model_validate({**BODIES[model], **fields})
 
 
@@ -52,6 +52,25 @@ def test_a_long_value_is_not_repeated():
     assert len(str(refused.value)) < MAX_VALUE_CHARS + 120
 
 
+@pytest.mark.parametrize("model", BODIES, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("fields", [{}, {"sparsity_p": None}, {"sparsity_p": 0.6}], ids=str)
+def test_an_alias_chooses_where_the_field_does_not_say_otherwise(model, fields):
+    assert requested_sparsity_p(request(model, **fields), SETTINGS, by_alias=0.6) == 0.6
+
+
+def test_an_alias_and_a_field_that_disagree_are_both_named():
+    asked = request(CompletionRequest, model="demo@p=0.6", sparsity_p=0.7)
+    sentence = r"sparsity_p is 0\.7 and model is 'demo@p=0\.6', but .* Leave one of them out"
+    with pytest.raises(RequestRefused, match=sentence) as refused:
+        requested_sparsity_p(asked, SETTINGS, by_alias=0.6)
+    assert refused.value.parameter == "sparsity_p"
+
+
+def test_a_bad_field_is_named_whatever_the_alias_says():
+    with pytest.raises(RequestRefused, match=r"sparsity_p is 1\.5, but must be"):
+        requested_sparsity_p(request(CompletionRequest, model="demo@p=0.6", sparsity_p=1.5), SETTINGS, by_alias=0.6)
+
+
 def test_vllm_xargs_is_no_way_around_the_bounds():
     with pytest.raises(RequestRefused, match="Move it to the top level") as refused:
         requested_sparsity_p(request(CompletionRequest, vllm_xargs={"sparsity_p": 0.01}), SETTINGS)
@@ -63,3 +82,5 @@ def test_beam_search_runs_dense_only():
     with pytest.raises(RequestRefused, match=r"use_beam_search is true and sparsity_p is 0.9"):
         requested_sparsity_p(request(CompletionRequest, use_beam_search=True, sparsity_p=0.9), settings)
     assert requested_sparsity_p(request(CompletionRequest, use_beam_search=True), settings) == 1.0
+    with pytest.raises(RequestRefused, match="use_beam_search is true"):
+        requested_sparsity_p(request(CompletionRequest, use_beam_search=True), settings, by_alias=0.9)

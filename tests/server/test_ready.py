@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from attention_backend import SparsityConfig
 from server import demo
-from server.ready import base_url, curl
+from server.ready import base_url, curl, selection
 
 
 def arguments(**changes):
@@ -28,6 +29,11 @@ def arguments(**changes):
 )
 def test_url_that_a_local_client_reaches(host, url):
     assert base_url(arguments(host=host)) == url
+
+
+def test_a_baseline_is_called_one():
+    assert selection(SparsityConfig(selection="keys")) == "selection keys"
+    assert selection(SparsityConfig(ranking="recent")) == "selection zipvl, baseline for benchmarks: ranking recent"
 
 
 def test_image_request_comes_from_a_file_that_exists():

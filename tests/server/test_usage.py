@@ -24,7 +24,15 @@ def exchange(*reports) -> Exchange:
 
 
 def test_one_prompt_reports_as_it_is(make_report):
-    assert sparsity_usage([make_report()]).model_dump() == ONE
+    assert sparsity_usage([make_report()]).fields() == ONE
+
+
+@pytest.mark.parametrize("ranking", ["random", "recent"])
+def test_a_baseline_ranking_shows(make_report, ranking):
+    assert sparsity_usage([make_report(ranking=ranking)] * 2).fields()["ranking"] == ranking
+    response = CompletionResponse(model="demo", choices=[], usage=UsageInfo(prompt_tokens=100))
+    add_to_response(response, exchange(make_report(ranking=ranking)))
+    assert response.model_dump()["usage"]["sparsity"] == {**ONE, "ranking": ranking}
 
 
 def test_no_report_says_nothing():

@@ -30,6 +30,7 @@ from triton.backends.nvidia import __file__ as nvidia_backend
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from attention_backend.config import Ranking
 from attention_backend.ops.attend.kernel import (
     attend_keys,
     choose_tiles,
@@ -41,6 +42,7 @@ from attention_backend.ops.attend.kernel import (
 from attention_backend.ops.compact.kernel import compact_slots_varlen
 from attention_backend.ops.estimate.kernel import estimate_importance_varlen
 from attention_backend.ops.prefill_batch import PrefillBatch
+from attention_backend.ops.ranking.kernel import write_baseline_scores
 from attention_backend.ops.select.kernel import select_tokens_varlen
 from attention_backend.ops.virtualise.kernel import virtualise_step
 
@@ -141,6 +143,10 @@ def select(num_tokens: int, fixed_token_ratio: float | None = None) -> None:
     select_tokens_varlen(importance, meta_batch(num_tokens), 0, 4, fixed_token_ratio)
 
 
+def rank_by_baseline(num_tokens: int, ranking: Ranking) -> None:
+    write_baseline_scores(meta(2, num_tokens, dtype=torch.float32), meta_batch(num_tokens), 3, ranking)
+
+
 def pack(model: Model, num_tokens: int) -> None:
     """Every copying kernel: query and key are strided, the output is contiguous."""
     query, key, _ = meta_qkv(model, num_tokens)
@@ -192,6 +198,8 @@ AOT_SPECS: list[AotSpec] = [
     AotSpec("select 32k", partial(select, 32768)),
     AotSpec("select 1k", partial(select, 1024)),
     AotSpec("select 32k fixed ratio", partial(select, 32768, 0.3)),
+    AotSpec("random ranking 32k", partial(rank_by_baseline, 32768, "random")),
+    AotSpec("recent ranking 32k", partial(rank_by_baseline, 32768, "recent")),
     AotSpec("pack 7B", partial(pack, MODEL_7B, 32768)),
     AotSpec("pack 3B", partial(pack, MODEL_3B, 32768)),
     *[AotSpec("attend 7B", partial(attend, MODEL_7B, 32768, capability), (capability,)) for capability in CAPABILITIES],

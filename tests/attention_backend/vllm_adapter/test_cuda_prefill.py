@@ -6,6 +6,7 @@ import torch
 from attention_backend.config import SparsityConfig
 from attention_backend.ops.attend import attend_selected
 from attention_backend.ops.estimate import estimate_importance, probe_positions
+from attention_backend.ops.ranking import baseline_score
 from attention_backend.ops.select import forced_tokens, select_tokens
 from attention_backend.request import unpack_mask
 from attention_backend.vllm_adapter.feedback import Kept
@@ -42,8 +43,10 @@ def kept_tokens(request: Sequence, layer: int, config: SparsityConfig) -> torch.
         return torch.arange(length)
     query, key, _ = request.rows[layer]
     probes = probe_positions(length, layer, config)
-    importance = estimate_importance(query[probes], key[:length], probes, SCALE)
-    return select_tokens(*importance, request.sparsity_p, forced_tokens(length, config))
+    mass, score = estimate_importance(query[probes], key[:length], probes, SCALE)
+    if config.ranking != "attention":
+        score = baseline_score(length, layer, config.ranking)
+    return select_tokens(mass, score, request.sparsity_p, forced_tokens(length, config))
 
 
 def expected(request: Sequence, layer: int, num_tokens: int, config: SparsityConfig) -> torch.Tensor:
@@ -163,6 +166,22 @@ def test_requests_that_ask_are_told_which_tokens_were_kept(worker, config):
     worker.add(asking, 5, returns_kept=True)
     _, feedback = worker.step([(other, 1), (asking, 40)])
     check_mask(feedback["a"], asking, config)
+
+
+@pytest.mark.parametrize("ranking", ["random", "recent"])
+def test_a_baseline_ranking_keeps_as_many_tokens_as_attention_and_others(monkeypatch, ranking):
+    """The rows of every layer are given here, so k is attention's in all of them."""
+    config = SparsityConfig(num_sink_tokens=1, ranking=ranking)
+    worker, first, second = CUDAWorker(monkeypatch, config), sequence("a", 37, 0.6), sequence("b", 23, 0.7)
+    for state, request in enumerate([first, second]):
+        worker.add(request, state, returns_kept=True)
+    outputs, feedback = worker.step([(first, 37), (second, 23)])
+    attention = SparsityConfig(num_sink_tokens=1)
+    for request in (first, second):
+        check(outputs, request, config)
+        check_mask(feedback[request.request_id], request, config)
+        assert kept_mask(request, config).sum(1).tolist() == kept_mask(request, attention).sum(1).tolist()
+        assert not torch.equal(kept_mask(request, config), kept_mask(request, attention))
 
 
 def test_nothing_is_allocated_for_masks_when_nobody_asks(worker):
