@@ -1,4 +1,4 @@
-# `make serve` and `make test` need Python 3.11 or 3.12 with its venv module; everything else they install themselves.
+# `make serve`, `make test` and `make bench` need Python 3.11 or 3.12 with its venv module; everything else they install themselves.
 HOST ?= 127.0.0.1
 PORT ?= 8000
 MODEL ?= demo
@@ -7,6 +7,7 @@ VENV ?= .venv
 SEED ?= 1234
 COUNT ?= 24
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 # cpu or cuda; auto takes cuda where nvidia-smi is there. To change it later, `make clean` first.
 DEVICE ?= auto
@@ -17,7 +18,7 @@ TORCH_INDEX ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint demo-data clean
+.PHONY: help serve test bench lint demo-data clean
 
 INSTALL := DEVICE='$(DEVICE)' TORCH_INDEX='$(TORCH_INDEX)' bash packaging/install.sh
 LOCK := pyproject.toml packaging/install.sh packaging/winnow_torchvision.py packaging/winnow_torchvision.pth \
@@ -26,6 +27,7 @@ LOCK := pyproject.toml packaging/install.sh packaging/winnow_torchvision.py pack
 help:
 	@echo "make serve      serve the demo model   (HOST=$(HOST) PORT=$(PORT) MODEL=$(MODEL) ARGS='more vLLM options')"
 	@echo "make test       run the whole test suite   (PYTEST_ARGS='...')"
+	@echo "make bench      the short set of benchmarks, in a few minutes   (BENCH_ARGS='...')"
 	@echo "make lint       ruff"
 	@echo "make demo-data  write $(COUNT) questions with their pictures to demo-data/   (SEED, COUNT)"
 	@echo "make clean      remove $(VENV) and caches"
@@ -36,6 +38,9 @@ serve: $(VENV)/ready.stamp
 
 test: $(VENV)/ready.stamp
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/ready.stamp
+	@$(VENV)/bin/python -m benchmarks run --short $(BENCH_ARGS)
 
 lint: $(VENV)/ready.stamp
 	$(VENV)/bin/ruff check .

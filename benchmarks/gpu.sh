@@ -28,7 +28,8 @@ stage() {
     ((left < limit)) && limit=$left
     echo "== $name, at most $limit s"
     if ((limit > MARGIN_S)); then
-        timeout -k 10 "$limit" "$PYTHON" -m benchmarks "$name" --out "$OUT" "${@//\{limit\}/$((limit - MARGIN_S))}" 2>&1 | tee "$log"
+        timeout -k 10 "$limit" "$PYTHON" -m benchmarks run "$name" --device cuda --out "$OUT" \
+            "${@//\{limit\}/$((limit - MARGIN_S))}" 2>&1 | tee "$log"
         status=${PIPESTATUS[0]}
     else
         echo "No time is left." | tee "$log"
@@ -43,16 +44,16 @@ stage() {
 run_group() {
     case $1 in
     check)
-        stage gpu_kernels 150
-        stage gpu_smoke 400 --limit-s '{limit}'
+        stage kernels 150
+        stage smoke 400 --limit-s '{limit}'
         ;;
     prefill)
-        stage gpu_prefill 150
-        stage step_overhead 90
+        stage prefill 150
+        stage step_overhead 90 --num-layers 28 --num-requests 64
         ;;
-    decode) stage gpu_engine 560 --limit-s '{limit}' ;;
-    capacity) stage gpu_capacity 500 --limit-s '{limit}' ;;
-    decode-3b) stage gpu_engine 400 --limit-s '{limit}' --model qwen2_5_vl_3b --max-context 65536 ;;
+    decode) stage decode 560 --limit-s '{limit}' ;;
+    capacity) stage capacity 500 --limit-s '{limit}' ;;
+    decode-3b) stage decode 400 --limit-s '{limit}' --model qwen2_5_vl_3b --max-context 65536 ;;
     esac
 }
 
@@ -73,6 +74,6 @@ for group in "$@"; do
 done
 
 echo "== targets"
-"$PYTHON" -m benchmarks.report --print --results "$OUT"
+"$PYTHON" -m benchmarks report --print --results "$OUT"
 echo "Done after $SECONDS s. Failed: ${failed[*]:-nothing}."
 ((${#failed[@]} == 0))

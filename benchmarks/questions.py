@@ -11,7 +11,11 @@ from typing import Any
 import httpx
 from tqdm import tqdm
 
+from benchmarks.errors import BenchmarkError
+
 MAX_ANSWER_TOKENS = 24
+# Characters of a refusal that are repeated.
+MAX_REFUSAL = 300
 MIME_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
 
@@ -34,12 +38,24 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the server answered to one question."""
+    """What the server answered to one question.
+
+    Attributes:
+        is_correct: whether it is the right answer, word for word.
+        text: the answer.
+        num_prompt_tokens: text and media.
+        sparsity: `usage.sparsity` of the response.
+    """
 
     is_correct: bool
     text: str
     num_prompt_tokens: int
     sparsity: dict[str, Any]
+
+    @property
+    def layer_token_ratios(self) -> list[float]:
+        """Tokens whose keys and values stayed / prompt tokens, by layer."""
+        return [num_kept / self.num_prompt_tokens for num_kept in self.sparsity["kept_tokens_per_layer"]]
 
 
 def load(folder: Path) -> list[Question]:
@@ -63,13 +79,22 @@ async def ask_all(url: str, questions: Sequence[Question], sparsity_p: float, co
     """Ask every question once, greedily, at most `concurrency` at a time; replies are in the order of questions.
 
     Raises:
-        httpx.HTTPStatusError: the server refused a question.
+        BenchmarkError: the server cannot be reached, refused a question, or does not report what it kept.
     """
+    try:
+        return await _ask_all(url, questions, sparsity_p, concurrency)
+    except httpx.HTTPStatusError as error:
+        raise BenchmarkError(f"The server at {url} refused a question: {error.response.text[:MAX_REFUSAL]}") from error
+    except httpx.HTTPError as error:
+        raise BenchmarkError(f"The server at {url} does not answer ({type(error).__name__}: {error}).") from error
+
+
+async def _ask_all(url: str, questions: Sequence[Question], sparsity_p: float, concurrency: int) -> list[Reply]:
     limits = httpx.Limits(max_connections=concurrency)
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=600) as client:
         models = (await client.get("/v1/models")).raise_for_status().json()
         model = models["data"][0]["id"]
-        with tqdm(total=len(questions), desc=f"sparsity_p {sparsity_p:g}", unit="question") as progress:
+        with tqdm(total=len(questions), desc=f"sparsity_p {sparsity_p:g}", unit="question", leave=None) as progress:
 
             async def ask(question: Question) -> Reply:
                 reply = await _ask(client, model, question, sparsity_p)
@@ -90,4 +115,9 @@ async def _ask(client: httpx.AsyncClient, model: str, question: Question, sparsi
     answer = (await client.post("/v1/chat/completions", json=body)).raise_for_status().json()
     text = (answer["choices"][0]["message"]["content"] or "").strip()
     usage = answer["usage"]
+    if "sparsity" not in usage:
+        raise BenchmarkError(
+            f"usage of {model} lacks `sparsity`, but what was kept is to be measured. "
+            "Give the address of `python -m server`."
+        )
     return Reply(text == question.answer, text, usage["prompt_tokens"], usage["sparsity"])

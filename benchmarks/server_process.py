@@ -1,36 +1,51 @@
 """A server of one's own for the length of a benchmark, on loopback."""
 
+import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from benchmarks.errors import BenchmarkError
+
+OURS = "server"
+STOCK = "vllm.entrypoints.openai.api_server"
+# vLLM as it comes: it loads no plugin.
+STOCK_ENVIRONMENT = {"VLLM_PLUGINS": ""}
+# How the server begins the sentence that says why it does not start.
+REFUSAL = "Winnow cannot start:"
 START_LIMIT_S = 600.0
 STOP_LIMIT_S = 30.0
 
 
 @contextmanager
-def serving(model: str, options: Sequence[str] = ()) -> Iterator[str]:
-    """Start `python -m server`, yield its address when it is healthy, and stop it.
+def serving(
+    model: str, options: Sequence[str] = (), module: str = OURS, environment: Mapping[str, str | None] | None = None
+) -> Iterator[str]:
+    """Start a server, yield its address when it is healthy, and stop it.
 
     Args:
-        model: "demo", a Hugging Face id or a folder.
+        model: "demo" for our server, a Hugging Face id or a folder.
         options: further server options.
+        module: `OURS`, or `STOCK` with `STOCK_ENVIRONMENT` for vLLM without the plugin.
+        environment: variables beside those of this process; None takes one away.
 
     Raises:
-        RuntimeError: the server ended, or was not ready within `START_LIMIT_S`; with the end of its log.
+        BenchmarkError: the server ended, or was not ready within `START_LIMIT_S`; with its reason and the place of its
+            log.
     """
     url = f"http://127.0.0.1:{_free_port()}"
     command = [
         sys.executable,
         "-m",
-        "server",
+        module,
         "--model",
         model,
         "--host",
@@ -38,12 +53,21 @@ def serving(model: str, options: Sequence[str] = ()) -> Iterator[str]:
         "--port",
         url.rpartition(":")[2],
     ]
+    variables = os.environ | dict(environment or {})
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "server.log"
         with log_path.open("w") as log:
-            process = subprocess.Popen([*command, *options], stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                [*command, *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={name: value for name, value in variables.items() if value is not None},
+            )
         try:
-            _wait(process, url, log_path)
+            if (failure := _wait(process, url)) is not None:
+                kept_log = Path(tempfile.gettempdir()) / f"winnow-benchmark-server-{process.pid}.log"
+                shutil.copy(log_path, kept_log)
+                raise BenchmarkError(f"The server of model {model} {failure}: {_reason(log_path)} Its log: {kept_log}")
             yield url
         finally:
             process.terminate()
@@ -60,18 +84,24 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait(process: subprocess.Popen, url: str, log_path: Path) -> None:
+def _wait(process: subprocess.Popen, url: str) -> str | None:
+    """Wait until the server is healthy; returns what happened instead, None when it is."""
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"The server ended with status {process.returncode}.\n{_tail(log_path)}")
+            return f"ended with status {process.returncode}"
         try:
             if httpx.get(f"{url}/health").is_success:
-                return
+                return None
         except httpx.TransportError:
             time.sleep(0.5)
-    raise RuntimeError(f"The server was not ready after {START_LIMIT_S:.0f} s.\n{_tail(log_path)}")
+    return f"was not ready after {START_LIMIT_S:.0f} s"
 
 
-def _tail(log_path: Path, num_lines: int = 30) -> str:
-    return "\n".join(log_path.read_text(errors="replace").splitlines()[-num_lines:])
+def _reason(log_path: Path) -> str:
+    """The line of a log that says most: the server's own refusal, else the last error, else the last line."""
+    lines = [line.strip() for line in log_path.read_text(errors="replace").splitlines() if line.strip()]
+    for is_telling in (lambda line: line.startswith(REFUSAL), lambda line: "Error: " in line):
+        if found := [line for line in lines if is_telling(line)]:
+            return found[-1].removeprefix(REFUSAL)
+    return lines[-1] if lines else "it said nothing."

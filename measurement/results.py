@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,26 +32,38 @@ class Result:
 
 
 def write(result: Result, folder: Path) -> Path:
-    """Write `<case>-<time>.json`, one line per summary row and sample; returns the path."""
+    """Write `<case>-<time>.json`, one line per summary row and sample; returns the path.
+
+    The file appears whole or not at all.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     path = folder / f"{result.case}-{time}.json"
-    path.write_text(_one_line_per_row({"schema": SCHEMA, "time": time, **asdict(result)}), encoding="utf-8")
-    return path
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(_one_line_per_row({"schema": SCHEMA, "time": time, **asdict(result)}), encoding="utf-8")
+    return unfinished.replace(path)
 
 
 def read(path: Path) -> Result:
     """Read a result back.
 
     Raises:
-        ValueError: the file has another schema.
+        OSError: the file cannot be read.
+        ValueError: it is no result, or one of another schema.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    schema = content.pop("schema", None)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path.name} is no JSON ({error}). Give a file that `python -m benchmarks run` wrote."
+        ) from error
+    schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise ValueError(f"schema of {path.name} is {schema!r}, but must be {SCHEMA!r}. Measure again.")
-    content.pop("time")
-    return Result(**content)
+    names = [field.name for field in fields(Result)]
+    if missing := [name for name in names if name not in content]:
+        raise ValueError(f"{path.name} lacks {', '.join(missing)}, but a result has all of it. Measure again.")
+    return Result(**{name: content[name] for name in names})
 
 
 def _one_line_per_row(content: dict[str, Any]) -> str:

@@ -55,7 +55,7 @@ if [[ $device == auto ]]; then
 fi
 if [[ $device == cuda ]]; then
     say "For a GPU: installing vLLM's CUDA build and the project (several GB the first time) ..."
-    "${pip[@]}" --quiet --constraint constraints-cuda.txt --editable '.[cuda,test,training]'
+    "${pip[@]}" --quiet --constraint constraints-cuda.txt --editable '.[cuda,test,training,benchmarks]'
 else
     say "Without a GPU: the CPU build of vLLM is taken."
     # Without it vLLM starts, and fails much later with an unrelated message.

@@ -74,6 +74,8 @@ class TopPCPUMetadataBuilder(CPUAttentionMetadataBuilder):
         natural_block_table = common.block_table_tensor
         common = self._virtualise(common, plan)
         if not plan.prefills:
+            if common is common_attn_metadata:
+                return self._build_natural(common_prefix_len, common, fast_build)
             return super().build(common_prefix_len, common, fast_build)
         for prefill in plan.prefills:
             # The stock cache update skips these; compaction writes what is kept.
@@ -89,22 +91,33 @@ class TopPCPUMetadataBuilder(CPUAttentionMetadataBuilder):
             context=self.context,
         )
 
+    def _build_natural(
+        self, common_prefix_len: int, common: CommonAttentionMetadata, fast_build: bool
+    ) -> CPUAttentionMetadata:
+        """Metadata of a layer that lost nothing: but for its blocks it is that of all such layers of the step."""
+        shape = self.num_heads, self.num_kv_heads, self.head_dim, self.window_size, self.isa
+        shared = self.context.natural_metadata.get(shape)
+        # vLLM makes the lengths of a step once for all layers.
+        if shared is not None and shared.seq_lens is common.seq_lens:
+            return replace(shared, block_table=common.block_table_tensor, slot_mapping=common.slot_mapping)
+        metadata = super().build(common_prefix_len, common, fast_build)
+        self.context.natural_metadata[shape] = metadata
+        return metadata
+
     def _virtualise(self, common: CommonAttentionMetadata, plan: StepPlan) -> CommonAttentionMetadata:
+        """Unchanged where no row of the batch was pruned."""
+        if not (plan.has_sparse or plan.starting_rows.numel()):
+            return common
         first_blocks = common.block_table_tensor[:, 0].long()
+        # The first block of a request that starts may have been that of a pruned one.
         self.context.removals[first_blocks[plan.starting_rows]] = 0
         # [num_reqs, 3]
         removals = self.context.removals[first_blocks]
         if not removals.any():
             return common
         block_table = virtualise_block_table(common.block_table_tensor, removals)
-        num_tokens = common.query_start_loc_cpu.diff()
         virtualise_slot_mapping(
-            common.slot_mapping,
-            common.positions,
-            torch.arange(common.num_reqs).repeat_interleave(num_tokens),
-            block_table,
-            removals,
-            self.block_size,
+            common.slot_mapping, common.positions, plan.row_of_token, block_table, removals, self.block_size
         )
         return replace(common, block_table_tensor=block_table, seq_lens=common.seq_lens - removals[:, 2])
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionMetadata
 from vllm.v1.core.sched.output import SchedulerOutput
 
 from attention_backend.config import SparsityConfig
@@ -39,10 +40,14 @@ class StepPlan:
     Attributes:
         starting_rows: requests that begin at position 0, [num_starting], int64.
         prefills: the sparse ones among them.
+        row_of_token: row of the request of every token, [num_tokens], int64.
+        has_sparse: whether any request of the batch or in waiting is sparse; without one nothing is pruned.
     """
 
     starting_rows: torch.Tensor
     prefills: list[SparsePrefill]
+    row_of_token: torch.Tensor
+    has_sparse: bool
 
 
 class CPUPruningContext:
@@ -57,6 +62,8 @@ class CPUPruningContext:
         self.num_layers = 0
         # [num_blocks, 3], int32, columns of `Removal`. Block 0 is vLLM's null block and stays zero.
         self.removals = torch.empty(0, 3, dtype=torch.int32)
+        # Shape of a layer's attention -> metadata of the first such layer of this step that lost nothing.
+        self.natural_metadata: dict[tuple, CPUAttentionMetadata] = {}
         self._sparsity_p: dict[str, float] = {}
         self._returns_kept: set[str] = set()
         self._num_kept: dict[str, list[int]] = {}
@@ -82,6 +89,7 @@ class CPUPruningContext:
                 if returns_kept(request.sampling_params):
                     self._returns_kept.add(request.req_id)
         self._plan = None
+        self.natural_metadata.clear()
 
     def plan_step(self, query_start_loc: torch.Tensor, num_reqs: int) -> StepPlan:
         """The plan of this step, made at the first layer's request.
@@ -92,7 +100,12 @@ class CPUPruningContext:
         """
         if self._plan is None:
             starting = (self._input_batch.num_computed_tokens_cpu[:num_reqs] == 0).nonzero()[0]
-            self._plan = StepPlan(torch.from_numpy(starting), list(self._sparse_prefills(starting, query_start_loc)))
+            self._plan = StepPlan(
+                starting_rows=torch.from_numpy(starting),
+                prefills=list(self._sparse_prefills(starting, query_start_loc)),
+                row_of_token=torch.arange(num_reqs).repeat_interleave(query_start_loc[: num_reqs + 1].diff()),
+                has_sparse=bool(self._sparsity_p),
+            )
         return self._plan
 
     def _sparse_prefills(self, starting, query_start_loc: torch.Tensor) -> Iterator[SparsePrefill]:

@@ -1,18 +1,20 @@
 """How fast a KV cache that is full decodes: as many requests as it holds, at equal memory, against stock vLLM."""
 
 import argparse
+from typing import TYPE_CHECKING
 
+from benchmarks.engine.measures import MAX_TOKENS
 from benchmarks.gpu.comparison import UNITS, Point, Setting, compare
 from benchmarks.gpu.device import require_cuda
 from benchmarks.gpu.dimensions import MODELS
-from benchmarks.gpu.engine_worker import MAX_TOKENS
+from benchmarks.gpu.figures import full_cache_figures
 from benchmarks.gpu.tables import comparison_table
 from measurement.environment import describe
 from measurement.results import Result
 
-SUMMARY = (
-    "Generated tokens per second of a full KV cache on a GPU, at equal memory: stock vLLM and a fixed token ratio."
-)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # In this order, until no time is left.
 CONTEXTS = (32768, 4096, 128_000 - MAX_TOKENS)
 MAX_NUM_SEQS = 512
@@ -61,3 +63,8 @@ def run(args: argparse.Namespace) -> Result:
 def table(result: Result) -> str:
     """A row per context and mode."""
     return comparison_table(result)
+
+
+def figures(result: Result) -> "dict[str, Figure]":
+    """Concurrency and throughput against context."""
+    return full_cache_figures(result)

@@ -1,16 +1,20 @@
 """Whole prefills and whole decode steps with random weights of true dimensions, against stock vLLM in the same run."""
 
 import argparse
+from typing import TYPE_CHECKING
 
+from benchmarks.engine.measures import MAX_TOKENS
 from benchmarks.gpu.comparison import DENSE, SPARSE, STOCK, UNITS, Point, Setting, compare
 from benchmarks.gpu.device import require_cuda
 from benchmarks.gpu.dimensions import MODELS, Dimensions
-from benchmarks.gpu.engine_worker import MAX_TOKENS
+from benchmarks.gpu.figures import decode_figures, prefill_figures
 from benchmarks.gpu.tables import comparison_table, kernel_table
 from measurement.environment import describe
 from measurement.results import Result
 
-SUMMARY = "Prefill and decode-step time over context on a GPU: stock vLLM, sparsity_p = 1, and a fixed token ratio."
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 LONGEST = 128_000 - MAX_TOKENS
 ALL = (STOCK, DENSE, SPARSE)
 # Most important first: what no time is left for is left out.
@@ -76,3 +80,8 @@ def run(args: argparse.Namespace) -> Result:
 def table(result: Result) -> str:
     """A row per point and mode, and the kernels of the points that targets speak of."""
     return comparison_table(result) + "".join(kernel_table(result, POINTS[index].name) for index in range(3))
+
+
+def figures(result: Result) -> "dict[str, Figure]":
+    """Time per token at fixed batch, and time to the first token, against context."""
+    return decode_figures(result) | prefill_figures(result)

@@ -4,7 +4,7 @@ import argparse
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,7 +18,9 @@ from measurement.environment import describe
 from measurement.results import Result
 from measurement.tables import markdown_table
 
-SUMMARY = "Correctness of every kernel on a GPU, against the torch references."
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # Ragged: no length is a multiple of the others' tiles, and one prompt is all probes.
 LENGTHS = (32768, 4097, 1000, 77)
 SPARSITY_P = (0.9, 0.975, 0.5, 0.6)
@@ -44,7 +46,10 @@ def run(args: argparse.Namespace) -> Result:
         case="gpu_kernels",
         arguments={"models": args.models, "lengths": LENGTHS, "sparsity_p": SPARSITY_P},
         environment=describe(),
-        units={"error": "relative error in the 2-norm, or number of wrong entries"},
+        units={
+            "error": "relative error in the 2-norm, or number of wrong entries",
+            "tolerance": "largest allowed error",
+        },
         summary=summary,
         samples=[],
     )
@@ -95,3 +100,8 @@ def _cell(value: float | str) -> str:
 
 def _passed(passed: bool) -> str:
     return "pass" if passed else "**FAIL**"
+
+
+def figures(result: Result) -> "dict[str, Figure]":
+    """Nothing to draw."""
+    return {}

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -10,11 +10,14 @@ from benchmarks.gpu.device import require_cuda
 from benchmarks.gpu.dimensions import MODELS, Dimensions
 from benchmarks.gpu.prompts import BLOCK_SIZE, prefill_step
 from benchmarks.measure import spread
+from benchmarks.plots import line_figure
 from measurement.environment import describe
 from measurement.results import Result
 from measurement.tables import markdown_table
 
-SUMMARY = "One layer's prefill on a GPU by stage, at a fixed token ratio, beside dense attention."
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 CONTEXTS = (4096, 32768, 127488)
 DENSE_STAGE, COMMITTED_STAGES = "dense attention", ("estimate", "select", "compact")
 
@@ -43,7 +46,13 @@ def run(args: argparse.Namespace) -> Result:
         case="gpu_prefill",
         arguments={key: getattr(args, key) for key in ("model", "contexts", "token_ratio")},
         environment=describe(model=args.model),
-        units={"median": "ms", "p20": "ms", "p80": "ms", "times_ms": "ms"},
+        units={
+            "median": "ms",
+            "p20": "ms",
+            "p80": "ms",
+            "times_ms": "ms",
+            "share_of_dense_attention": "median / median of dense attention",
+        },
         summary=summary,
         samples=samples,
     )
@@ -93,3 +102,16 @@ def table(result: Result) -> str:
         for row in result.summary
     ]
     return markdown_table(["tokens", "stage", "ms per layer (p20 to p80)", "share of dense attention"], rows)
+
+
+def figures(result: Result) -> "dict[str, Figure]":
+    """Time of every stage against context."""
+    stages = dict.fromkeys(row["stage"] for row in result.summary)
+    series = {
+        stage: tuple(
+            [row[key] for row in result.summary if row["stage"] == stage] for key in ("context", "median", "p20", "p80")
+        )
+        for stage in stages
+    }
+    title = "One layer's prefill by stage (bands: p20 to p80)"
+    return {"stages": line_figure(series, "context, tokens", "time, ms per layer", title, log_x=True, log_y=True)}

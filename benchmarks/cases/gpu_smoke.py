@@ -2,17 +2,19 @@
 
 import argparse
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.engine.engines import run_engine, specification
 from benchmarks.gpu.answers import DEMO_MODEL
 from benchmarks.gpu.device import require_cuda
-from benchmarks.gpu.engines import run_engine, specification
 from benchmarks.gpu.tables import error_line
 from measurement.environment import describe
 from measurement.results import Result
 from measurement.tables import markdown_table
 
-SUMMARY = "Smoke generation on a GPU: p = 1 gives stock vLLM's tokens, p = 0.9 prunes and answers."
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PRUNED_P = 0.9
 ENGINE = {
     "model": str(DEMO_MODEL),
@@ -75,7 +77,11 @@ def run(args: argparse.Namespace) -> Result:
         case="gpu_smoke",
         arguments={"variants": args.variants, "engine_limit_s": args.engine_limit_s},
         environment=describe(model="demo"),
-        units={"token_ratios": "tokens kept / tokens, by request"},
+        units={
+            "text": "answer to the demo question",
+            "verdict": "what the answers say",
+            "token_ratios": "tokens kept / tokens, by request",
+        },
         summary=summary,
         samples=[],
     )
@@ -110,3 +116,8 @@ def table(result: Result) -> str:
             for row in result.summary
         ],
     )
+
+
+def figures(result: Result) -> "dict[str, Figure]":
+    """Nothing to draw."""
+    return {}

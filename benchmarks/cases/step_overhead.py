@@ -5,92 +5,57 @@ Real scheduler objects, no model: the model's output is made up, so nothing but 
 """
 
 import argparse
-import json
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm import tqdm
-from vllm.config import VllmConfig
-from vllm.engine.arg_utils import EngineArgs
-from vllm.sampling_params import SamplingParams
-from vllm.utils.gc_utils import freeze_gc_heap
-from vllm.utils.hashing import get_hash_fn_by_name
-from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
-from vllm.v1.core.sched.output import SchedulerOutput
-from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
-from vllm.v1.outputs import ModelRunnerOutput
-from vllm.v1.request import Request
-from vllm.v1.structured_output import StructuredOutputManager
 
-from attention_backend.engine_args import engine_args
-from attention_backend.plugin import register
-from attention_backend.request import SPARSITY_P
-from attention_backend.vllm_adapter.feedback import Kept, attach_feedback
-from attention_backend.vllm_adapter.scheduler import TopPScheduler
-from attention_backend.vllm_adapter.spec import TopPSpec
+from benchmarks.errors import BenchmarkError
 from benchmarks.measure import spread
+from benchmarks.plots import heat_map
 from measurement.environment import describe
 from measurement.results import Result
 from measurement.tables import markdown_table
 
-SUMMARY = "Cost of one scheduler step at many KV cache groups, against vLLM's stock scheduler with one group."
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 BASELINE = "vLLM AsyncScheduler, 1 group"
-MAX_MODEL_LEN = 4096
-TOKEN = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A scheduler with its KV cache groups and the requests it gets."""
-
-    name: str
-    scheduler_class: type[Scheduler]
-    has_group_per_layer: bool
-    sparsity_p: float = 1.0
-
-
-VARIANTS = (
-    Variant("vLLM Scheduler, 1 group", Scheduler, False),
-    Variant(BASELINE, AsyncScheduler, False),
-    Variant("TopPScheduler, dense requests", TopPScheduler, True),
-    Variant("TopPScheduler, sparse requests", TopPScheduler, True, sparsity_p=0.9),
-)
+OURS = ("TopPScheduler, dense requests", "TopPScheduler, sparse requests")
+# The point of the table: layers of a 7B, and as many requests as a server of one GPU has.
+SHOWN = (28, 64)
+SHORT = {"num_layers": [28], "num_requests": [16, 64], "steps": 64, "rounds": 3}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this case's options."""
-    parser.add_argument("--num-layers", type=int, default=28, help="KV cache groups (default: %(default)s)")
-    parser.add_argument("--num-requests", type=int, default=64, help="running requests (default: %(default)s)")
+    for name, default, what in (
+        ("--num-layers", [4, 28, 48], "KV cache groups"),
+        ("--num-requests", [1, 16, 64, 128], "running requests"),
+    ):
+        parser.add_argument(name, type=int, nargs="+", default=default, help=f"{what} (default: %(default)s)")
     parser.add_argument("--prompt-tokens", type=int, default=512, help="of the shortest prompt (default: %(default)s)")
     parser.add_argument("--block-size", type=int, default=16, help="tokens in a KV block (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=256, help="timed steps of a round (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=128, help="timed steps of a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each variant (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Time all variants in turns."""
-    register()
-    init_none_hash(get_hash_fn_by_name("sha256"))
-    times_ms: dict[str, list[float]] = {variant.name: [] for variant in VARIANTS}
-    turns = [variant for _ in range(args.rounds) for variant in VARIANTS]
-    with tempfile.TemporaryDirectory() as folder:
-        _write_model_config(Path(folder), args.num_layers)
-        configs = {variant.name: _vllm_config(variant, folder, args) for variant in VARIANTS}
-        for variant in tqdm(turns, desc="scheduler", unit="round"):
-            scheduler = _scheduler(variant, configs[variant.name], args)
-            times_ms[variant.name] += time_steps(scheduler, variant, args)
-    baseline = spread(times_ms[BASELINE]).median
-    summary = [
-        {"variant": name, **spread(times)._asdict(), "ratio": spread(times).median / baseline}
-        for name, times in times_ms.items()
-    ]
+    """Time all variants at every number of layers and requests."""
+    _check(args)
+    from benchmarks.schedulers import VARIANTS, time_variants
+
+    summary, samples = [], []
+    points = list(product(args.num_layers, args.num_requests))
+    with tqdm(total=len(points) * args.rounds * len(VARIANTS), desc="scheduler", unit="round", leave=None) as progress:
+        for num_layers, num_requests in points:
+            point = argparse.Namespace(**{**vars(args), "num_layers": num_layers, "num_requests": num_requests})
+            times_ms = time_variants(point, progress.update)
+            where = {"num_layers": num_layers, "num_requests": num_requests}
+            summary += [where | row for row in summarise(times_ms)]
+            samples += [
+                where | {"variant": name, "times": [round(t, 4) for t in times]} for name, times in times_ms.items()
+            ]
     keys = ("num_layers", "num_requests", "prompt_tokens", "block_size", "steps", "rounds")
     return Result(
         case="step_overhead",
@@ -98,120 +63,78 @@ def run(args: argparse.Namespace) -> Result:
         environment=describe(),
         units={"median": "ms", "p20": "ms", "p80": "ms", "ratio": f"median / median of {BASELINE}", "times": "ms"},
         summary=summary,
-        samples=[{"variant": name, "times": [round(t, 4) for t in times]} for name, times in times_ms.items()],
+        samples=samples,
     )
 
 
-def time_steps(scheduler: Scheduler, variant: Variant, args: argparse.Namespace) -> list[float]:
-    """Start all requests, then time steps in which each decodes one token. Milliseconds per step."""
-    # As vLLM's engine does once it is built: the collector would walk every block of the pool again and again.
-    freeze_gc_heap()
-    for index in range(args.num_requests):
-        scheduler.add_request(_request(index, variant, args))
-    _step(scheduler, lambda scheduled: _prefill_output(scheduled, variant, args))
-    assert len(scheduler.running) == args.num_requests
-    return [_step(scheduler, _output) for _ in range(args.steps)]
+def _check(args: argparse.Namespace) -> None:
+    """Raises:
+    BenchmarkError: an option breaks a rule.
+    """
+    for name in ("num_layers", "num_requests", "prompt_tokens", "block_size", "steps", "rounds"):
+        value = getattr(args, name)
+        if min(value if isinstance(value, list) else [value]) < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise BenchmarkError(f"{option} is {value}, but must be at least 1. Raise it.")
 
 
-def _step(scheduler: Scheduler, model: Callable[[SchedulerOutput], ModelRunnerOutput]) -> float:
-    """One step; returns the milliseconds spent in the scheduler."""
-    start = time.perf_counter()
-    scheduled = scheduler.schedule()
-    between = time.perf_counter()
-    output = model(scheduled)
-    restart = time.perf_counter()
-    scheduler.update_from_output(scheduled, output)
-    return (time.perf_counter() - restart + between - start) * 1000
-
-
-def _output(scheduled: SchedulerOutput) -> ModelRunnerOutput:
-    """One made-up token for every scheduled request."""
-    request_ids = list(scheduled.num_scheduled_tokens)
-    return ModelRunnerOutput(
-        req_ids=request_ids,
-        req_id_to_index={request_id: index for index, request_id in enumerate(request_ids)},
-        sampled_token_ids=[[TOKEN] for _ in request_ids],
-    )
-
-
-def _prefill_output(scheduled: SchedulerOutput, variant: Variant, args: argparse.Namespace) -> ModelRunnerOutput:
-    """The output of a prefill step; sparse requests report that layers keep 30 to 70 % of their tokens."""
-    output = _output(scheduled)
-    if variant.sparsity_p < 1.0:
-        kept = [args.prompt_tokens * (30 + 40 * layer // args.num_layers) // 100 for layer in range(args.num_layers)]
-        attach_feedback(output, {request.req_id: Kept(kept) for request in scheduled.scheduled_new_reqs})
-    return output
-
-
-def _request(index: int, variant: Variant, args: argparse.Namespace) -> Request:
-    extra_args = {SPARSITY_P: variant.sparsity_p} if variant.sparsity_p < 1.0 else None
-    return Request(
-        request_id=f"request-{index}",
-        # Prompts differ, so that no prefix is shared; lengths too, so that requests do not all need a block at once.
-        prompt_token_ids=[100 + index] * (args.prompt_tokens + index % args.block_size),
-        sampling_params=SamplingParams(max_tokens=args.steps + 16, ignore_eos=True, extra_args=extra_args),
-        pooling_params=None,
-        block_hasher=get_request_block_hasher(args.block_size, get_hash_fn_by_name("sha256")),
-    )
-
-
-def _scheduler(variant: Variant, config: VllmConfig, args: argparse.Namespace) -> Scheduler:
-    """A scheduler whose block pool holds all requests to their end."""
-    shape = {"block_size": args.block_size, "num_kv_heads": 4, "head_size": 128, "dtype": torch.bfloat16}
-    names = [f"model.layers.{layer}.self_attn.attn" for layer in range(args.num_layers)]
-    if variant.has_group_per_layer:
-        groups = [KVCacheGroupSpec([name], TopPSpec(layer=layer, **shape)) for layer, name in enumerate(names)]
-    else:
-        groups = [KVCacheGroupSpec(names, FullAttentionSpec(**shape))]
-    blocks_per_request = (args.prompt_tokens + args.steps + 16) // args.block_size + 3
-    num_blocks = blocks_per_request * args.num_requests * len(groups) + 1
-    config.cache_config.num_gpu_blocks = num_blocks
-    return variant.scheduler_class(
-        vllm_config=config,
-        kv_cache_config=KVCacheConfig(num_blocks=num_blocks, kv_cache_tensors=[], kv_cache_groups=groups),
-        structured_output_manager=StructuredOutputManager(config),
-        block_size=args.block_size,
-        log_stats=True,
-    )
-
-
-def _vllm_config(variant: Variant, model: str, args: argparse.Namespace) -> VllmConfig:
-    arguments: dict[str, Any] = {
-        "model": model,
-        "skip_tokenizer_init": True,
-        "max_model_len": MAX_MODEL_LEN,
-        # All prompts fit one step, so that no variant splits one.
-        "max_num_batched_tokens": max(MAX_MODEL_LEN, args.num_requests * (args.prompt_tokens + args.block_size)),
-        "max_num_seqs": args.num_requests,
-        "block_size": args.block_size,
-        "async_scheduling": variant.scheduler_class is not Scheduler,
-    }
-    if variant.has_group_per_layer:
-        arguments = engine_args(**arguments)
-    return EngineArgs(**arguments).create_engine_config()
-
-
-def _write_model_config(folder: Path, num_layers: int) -> None:
-    """A text model of that many layers; only its configuration is ever read."""
-    config = {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "hidden_size": 512,
-        "intermediate_size": 512,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "num_hidden_layers": num_layers,
-        "vocab_size": 1000,
-        "max_position_embeddings": MAX_MODEL_LEN,
-        "dtype": "bfloat16",
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+def summarise(times_ms: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """A row per variant, with its ratio to the baseline."""
+    baseline = spread(times_ms[BASELINE]).median
+    return [
+        {"variant": name, **spread(times)._asdict(), "ratio": spread(times).median / baseline}
+        for name, times in times_ms.items()
+    ]
 
 
 def table(result: Result) -> str:
     """Times as multiples of vLLM's own median: machines differ, ratios of one run travel. The JSON has milliseconds."""
-    baseline = next(row["median"] for row in result.summary if row["variant"] == BASELINE)
+    points = list(dict.fromkeys((row["num_layers"], row["num_requests"]) for row in result.summary))
+    shown = SHOWN if SHOWN in points else points[-1]
+    rows = [row for row in result.summary if (row["num_layers"], row["num_requests"]) == shown]
+    baseline = next(row["median"] for row in rows if row["variant"] == BASELINE)
+    main = markdown_table(
+        ["scheduler", "median", "p20", "p80"],
+        [[row["variant"], *(f"{row[key] / baseline:.2f}" for key in ("median", "p20", "p80"))] for row in rows],
+    )
+    return main if points == [shown] else f"{main}\n\n{_grid_table(result)}"
+
+
+def _grid_table(result: Result) -> str:
+    """The ratios of our variants at every point, folded away."""
     rows = [
-        [row["variant"], *(f"{row[key] / baseline:.2f}" for key in ("median", "p20", "p80"))] for row in result.summary
+        [name, str(num_layers), *(f"{ratio:.2f}" for ratio in ratios)]
+        for name in OURS
+        for num_layers, ratios in zip(*_ratios(result, name), strict=True)
     ]
-    return markdown_table(["scheduler", "median", "p20", "p80"], rows)
+    header = ["scheduler", "layers", *(f"{count} requests" for count in _counts(result, "num_requests"))]
+    grid = markdown_table(header, rows)
+    return f"<details><summary>Medians over layers and requests</summary>\n\n{grid}\n\n</details>"
+
+
+def _ratios(result: Result, variant: str) -> tuple[list[int], list[list[float]]]:
+    """The numbers of layers, and for each the ratios of one variant over the numbers of requests."""
+    ratios = {
+        (row["num_layers"], row["num_requests"]): row["ratio"] for row in result.summary if row["variant"] == variant
+    }
+    layers = _counts(result, "num_layers")
+    return layers, [[ratios[count, requests] for requests in _counts(result, "num_requests")] for count in layers]
+
+
+def _counts(result: Result, name: str) -> list[int]:
+    return list(dict.fromkeys(row[name] for row in result.summary))
+
+
+def figures(result: Result) -> "dict[str, Figure]":
+    """A heat map over layers and requests for every variant of ours; nothing where there is one point."""
+    if len(result.summary) == len({row["variant"] for row in result.summary}):
+        return {}
+    requests = [str(count) for count in _counts(result, "num_requests")]
+    figures = {}
+    for variant in OURS:
+        layers, ratios = _ratios(result, variant)
+        labels = [f"{count} layers" for count in layers]
+        name = variant.partition(", ")[2].replace(" ", "-")
+        title = f"{variant}: one step, by running requests"
+        figures[name] = heat_map(ratios, requests, labels, title, "times vLLM's AsyncScheduler")
+    return figures

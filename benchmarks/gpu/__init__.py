@@ -1,1 +1,1 @@
-"""Parts of the GPU benchmarks: counted bounds, engines in processes of their own, kernel inputs, targets."""
+"""Parts of the GPU benchmarks: counted bounds, comparison with stock vLLM, kernel inputs, targets."""

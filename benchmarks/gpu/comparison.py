@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.engine.engines import run_engine, specification
 from benchmarks.gpu.dimensions import MODELS, Dimensions
-from benchmarks.gpu.engines import run_engine, specification
 from benchmarks.gpu.tables import error_line
 
 # Longest prompt plus what it generates; the models' own limit.
@@ -19,7 +19,10 @@ UNITS = {
     "prefill_ms": "ms from a prompt to its first token",
     "host_ms": "ms per step in scheduler and launch path",
     "attention_ms": "ms per step or prefill in attention kernels",
+    "cache_write_ms": "ms per step or prefill in kernels that write the KV cache",
     "kernels_ms": "ms per step or prefill in all kernels",
+    "batch": "requests",
+    "generated_tokens": "tokens that a request had generated, mean",
     "kv_bytes": "bytes of the KV blocks that requests hold",
     "bound_ms": "ms to read weights and KV once at the copy bandwidth",
     "share_of_bound": "bound_ms / step_ms",
@@ -105,7 +108,7 @@ def engine_arguments(setting: Setting) -> dict[str, Any]:
 
 
 def worker_points(points: list[Point], modes: tuple[str, ...], setting: Setting) -> list[dict[str, Any]]:
-    """The points of some modes as `engine_worker` reads them, in order of importance."""
+    """The points of some modes as the engine worker reads them, in order of importance."""
     dimensions = Dimensions.read(setting.model)
     rows = []
     for point in points:

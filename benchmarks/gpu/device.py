@@ -5,13 +5,10 @@ from statistics import median
 
 import torch
 
+from benchmarks.errors import NoCudaDevice
+
 _COPY_BYTES = 4 << 30
 _NUM_COPIES = 20
-EXIT_CODE = 3
-
-
-class NoCudaDevice(RuntimeError):
-    """A figure of a GPU was asked for on a machine without one."""
 
 
 def require_cuda() -> None:
@@ -40,12 +37,12 @@ def copy_bandwidth() -> float:
 
 
 def main() -> None:
-    """Name the device, or end with `EXIT_CODE`."""
+    """Name the device, or end with the exit status of `NoCudaDevice`."""
     try:
         require_cuda()
     except NoCudaDevice as error:
         print(error, file=sys.stderr)
-        sys.exit(EXIT_CODE)
+        sys.exit(error.exit_status)
     print(torch.cuda.get_device_name())
 
 

@@ -1,41 +1,13 @@
 """The figures that the CUDA path is to reach, and what a run says to each."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.cases.gpu_prefill import COMMITTED_STAGES
 from benchmarks.gpu.comparison import DENSE, SPARSE, STOCK
-from measurement.results import Result
-from measurement.tables import markdown_table
+from benchmarks.targets import Results, Target, targets_table
 
-NOT_MEASURED = "not yet measured"
 STEP, PREFILL, MANY, FULL = "decode 32768 x 32", "prefill 32768", "decode 512 x 64", "decode 32768 x full"
-Results = Mapping[str, Result]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One figure.
-
-    Attributes:
-        what: what is measured.
-        limit: what it is to reach.
-        is_upper: whether smaller is better.
-        measure: the figure in a set of results by case; raises `LookupError` where it was not measured.
-        unit: behind the number.
-        note: what stands beside the figure; raises like `measure`.
-    """
-
-    what: str
-    limit: float
-    is_upper: bool
-    measure: Callable[[Results], float]
-    unit: str = ""
-    note: Callable[[Results], str] = lambda results: ""
-
-    def passed(self, figure: float) -> bool:
-        return figure <= self.limit if self.is_upper else figure >= self.limit
 
 
 def _row(results: Results, case: str, name: str, mode: str) -> dict[str, Any]:
@@ -124,20 +96,14 @@ TARGETS = (
 )
 
 
-def targets_table(results: Results) -> str:
-    """A row per target, filled in where the results hold its figure.
+def gpu_targets(results: Results) -> str:
+    """The table of these targets, with a warning where the kernels are wrong.
 
     Args:
         results: by case.
     """
-    rows = []
-    for target in TARGETS:
-        limit = f"{'at most' if target.is_upper else 'at least'} {target.limit:g}{target.unit}"
-        try:
-            figure, note = target.measure(results), target.note(results)
-        except LookupError:
-            rows.append([target.what, limit, NOT_MEASURED, "-"])
-            continue
-        measured = f"{figure:.3f}{target.unit}" + (f" ({note})" if note else "")
-        rows.append([target.what, limit, measured, "reached" if target.passed(figure) else "**missed**"])
-    return markdown_table(["figure", "to reach", "measured", ""], rows)
+    table = targets_table(TARGETS, results)
+    checks = results["gpu_kernels"].summary if "gpu_kernels" in results else []
+    if failed := sum(not row["passed"] for row in checks):
+        table += f"\n\n**{failed} checks of kernel correctness failed: these times are of wrong results.**"
+    return table

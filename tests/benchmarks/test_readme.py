@@ -1,8 +1,9 @@
-"""Generated sections of the README."""
+"""Generated sections of documents."""
 
 import pytest
 
-from benchmarks.readme import replace_section
+from benchmarks.errors import BenchmarkError
+from benchmarks.readme import has_section, replace_section
 
 
 def test_only_the_section_changes(tmp_path):
@@ -17,6 +18,13 @@ def test_only_the_section_changes(tmp_path):
 def test_missing_marker_is_refused_and_nothing_is_written(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("<!-- benchmark: a -->\nno end\n")
-    with pytest.raises(ValueError, match="has no section 'a'"):
+    with pytest.raises(BenchmarkError, match="has no section 'a'"):
         replace_section(path, "a", "new")
     assert path.read_text() == "<!-- benchmark: a -->\nno end\n"
+
+
+def test_sections_are_found_by_how_their_name_begins(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("<!-- benchmark: quality-keys -->\n<!-- end: quality-keys -->\n")
+    assert has_section(path, "quality")
+    assert not has_section(path, "keys")

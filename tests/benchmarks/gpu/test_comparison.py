@@ -3,10 +3,10 @@
 import pytest
 
 from benchmarks.cases import gpu_engine
+from benchmarks.engine.engines import EngineRun
 from benchmarks.gpu import comparison
 from benchmarks.gpu.comparison import DENSE, SPARSE, STOCK, Point, Setting, compare, read_ms, worker_points
 from benchmarks.gpu.dimensions import Dimensions
-from benchmarks.gpu.engines import EngineRun
 
 SETTING = Setting("qwen2_5_vl_7b", 1 << 30, 8, (1, 8), 0.25, steps=16, limit_s=100, seed=3)
 POINTS = [Point("decode", 4096, 2, (STOCK, DENSE, SPARSE)), Point("prefill", 4096), Point("decode", 4096, 0)]

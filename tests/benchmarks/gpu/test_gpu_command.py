@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu.device import EXIT_CODE, NoCudaDevice
+from benchmarks.errors import NoCudaDevice
 from benchmarks.registry import CASES, load
+from benchmarks.running import parse
 
 COMMAND = Path(__file__).parents[3] / "benchmarks" / "gpu.sh"
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -30,14 +31,14 @@ def run(*groups, python=sys.executable, **environment):
 
 @pytest.fixture
 def python(tmp_path):
-    """An interpreter that notes its arguments; the case gpu_kernels fails, gpu_smoke hangs."""
+    """An interpreter that notes its arguments; the case kernels fails, smoke hangs."""
     path = tmp_path / "python"
     path.write_text(
         f"""#!/bin/sh
 echo "$@" >> {tmp_path}/calls
-case "$2 $3" in
-"benchmarks gpu_kernels") echo broken kernel; exit 5 ;;
-"benchmarks gpu_smoke") exec sleep 50 ;;
+case "$2 $3 $4" in
+"benchmarks run kernels") echo broken kernel; exit 5 ;;
+"benchmarks run smoke") exec sleep 50 ;;
 esac
 """
     )
@@ -59,19 +60,19 @@ def test_shellcheck_finds_nothing():
 
 
 def test_a_failed_stage_is_recorded_and_the_next_ones_run(python, tmp_path):
-    # gpu_smoke gets what is left, and is ended after that.
+    # smoke gets what is left, and is ended after that.
     result = run("check", "prefill", python=python, OUT=str(tmp_path), LIMIT_S="6", MARGIN_S="2")
     made = calls(python)
     assert made[0] == "-m benchmarks.gpu.device"
-    assert made[1] == f"-m benchmarks gpu_kernels --out {tmp_path}"
-    assert made[2].startswith("-m benchmarks.gpu.failure gpu_kernels 5 ")
-    assert made[3].startswith(f"-m benchmarks gpu_smoke --out {tmp_path} --limit-s ")
-    assert made[4].startswith("-m benchmarks.gpu.failure gpu_smoke 124 ")
+    assert made[1] == f"-m benchmarks run kernels --device cuda --out {tmp_path}"
+    assert made[2].startswith("-m benchmarks.gpu.failure kernels 5 ")
+    assert made[3].startswith(f"-m benchmarks run smoke --device cuda --out {tmp_path} --limit-s ")
+    assert made[4].startswith("-m benchmarks.gpu.failure smoke 124 ")
     # Nothing is started without time for it.
-    assert made[5].startswith("-m benchmarks.gpu.failure gpu_prefill 124 ")
+    assert made[5].startswith("-m benchmarks.gpu.failure prefill 124 ")
     assert made[6].startswith("-m benchmarks.gpu.failure step_overhead 124 ")
-    assert made[7] == f"-m benchmarks.report --print --results {tmp_path}"
-    assert "Failed: gpu_kernels gpu_smoke gpu_prefill step_overhead." in result.stdout
+    assert made[7] == f"-m benchmarks report --print --results {tmp_path}"
+    assert "Failed: kernels smoke prefill step_overhead." in result.stdout
     assert result.returncode == 1
 
 
@@ -79,19 +80,18 @@ def test_a_stage_knows_its_limit(python, tmp_path):
     result = run("decode", "capacity", python=python, OUT=str(tmp_path), LIMIT_S="1800")
     assert result.returncode == 0
     assert calls(python)[1:3] == [
-        f"-m benchmarks gpu_engine --out {tmp_path} --limit-s 540",
-        f"-m benchmarks gpu_capacity --out {tmp_path} --limit-s 480",
+        f"-m benchmarks run decode --device cuda --out {tmp_path} --limit-s 540",
+        f"-m benchmarks run capacity --device cuda --out {tmp_path} --limit-s 480",
     ]
 
 
 def test_every_stage_is_a_case_with_these_options(python, tmp_path):
     run("prefill", "decode", "capacity", "decode-3b", python=python, OUT=str(tmp_path), LIMIT_S="3000")
-    stages = [call.split()[2:] for call in calls(python) if call.startswith("-m benchmarks ")]
-    assert [case for case, *_ in stages] == ["gpu_prefill", "step_overhead", "gpu_engine", "gpu_capacity", "gpu_engine"]
-    for case, _, _, *options in stages:
-        parser = ArgumentParser()
-        load(case).add_arguments(parser)
-        parser.parse_args(options)
+    stages = [call.split()[3:] for call in calls(python) if call.startswith("-m benchmarks run ")]
+    assert [case for case, *_ in stages] == ["prefill", "step_overhead", "decode", "capacity", "decode"]
+    for case, *options in stages:
+        args = parse(case, load(CASES[case].modules["cuda"]), options)
+        assert (args.device, args.out) == ("cuda", tmp_path)
 
 
 def test_unknown_group_is_refused(python):
@@ -104,13 +104,13 @@ def test_unknown_group_is_refused(python):
 @without_gpu
 def test_without_a_gpu_it_says_so(tmp_path):
     result = run(OUT=str(tmp_path))
-    assert result.returncode == EXIT_CODE
+    assert result.returncode == NoCudaDevice.exit_status
     assert "There is no CUDA device" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @without_gpu
-@pytest.mark.parametrize("name", [case for case in CASES if case.startswith("gpu_")])
+@pytest.mark.parametrize("name", ["gpu_kernels", "gpu_smoke", "gpu_engine", "gpu_prefill", "gpu_capacity"])
 def test_without_a_gpu_no_case_measures_anything(name):
     parser = ArgumentParser()
     load(name).add_arguments(parser)
@@ -120,7 +120,7 @@ def test_without_a_gpu_no_case_measures_anything(name):
 
 @without_gpu
 def test_without_a_gpu_the_command_line_ends_with_a_status_of_its_own(tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "gpu_kernels", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks", "run", "kernels", "--out", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=COMMAND.parents[1], check=False)
-    assert (result.returncode, result.stderr.count("\n")) == (EXIT_CODE, 1)
+    assert (result.returncode, result.stderr.count("\n")) == (NoCudaDevice.exit_status, 1)
     assert list(tmp_path.iterdir()) == []

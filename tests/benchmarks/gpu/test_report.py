@@ -6,9 +6,11 @@ import pytest
 
 from benchmarks import report
 from benchmarks.gpu.failure import failure
-from benchmarks.gpu.targets import NOT_MEASURED, TARGETS, targets_table
-from benchmarks.readme import replace_section
+from benchmarks.gpu.targets import TARGETS, gpu_targets
+from benchmarks.papers import harness_results
 from benchmarks.registry import RESULTS_DIR
+from benchmarks.stored import newest
+from benchmarks.targets import NOT_MEASURED
 from measurement.results import Result, write
 
 GPU = {"gpu": "NVIDIA H200", "driver": "580.1", "torch": "2.11.0", "commit": "abc", "copy_bandwidth": 4.3e12}
@@ -59,7 +61,7 @@ def prefill():
 
 def test_targets_by_hand(engine, prefill):
     figures = [
-        line.split(" | ")[2:] for line in targets_table({"gpu_engine": engine, "gpu_prefill": prefill}).splitlines()[2:]
+        line.split(" | ")[2:] for line in gpu_targets({"gpu_engine": engine, "gpu_prefill": prefill}).splitlines()[2:]
     ]
     assert figures == [
         ["1.010", "reached |"],
@@ -75,18 +77,18 @@ def test_targets_by_hand(engine, prefill):
 
 
 def test_nothing_is_printed_that_was_not_measured():
-    lines = targets_table({}).splitlines()[2:]
+    lines = gpu_targets({}).splitlines()[2:]
     assert len(lines) == len(TARGETS)
     assert all(f"| {NOT_MEASURED} | - |" in line for line in lines)
 
 
 def test_a_point_that_failed_counts_as_not_measured(engine):
     engine.summary[2] = engine.summary[2] | {"error": "out of memory"}
-    assert targets_table({"gpu_engine": engine}).count(NOT_MEASURED) == 6
+    assert gpu_targets({"gpu_engine": engine}).count(NOT_MEASURED) == 6
 
 
 def test_tables_show_figures_kernels_and_reasons(engine):
-    content = report.sections({"gpu_engine": engine})["gpu_engine"]
+    content = report.sections({"gpu_engine": engine})["gpu_engine"].text
     assert (
         "| decode 32768 x 32 | stock | 32 | 10.00 (9.00 to 11.00) | 1.00 | 8.00 | 0.80 | 5.00 | - | 100.00 | - |"
         in content
@@ -102,8 +104,8 @@ def test_wrong_kernels_spoil_the_figures(engine):
         {"model": "7b", "what": "x", "error": 1.0, "tolerance": 0.1, "passed": passed} for passed in (True, False)
     ]
     content = report.sections({"gpu_engine": engine, "gpu_kernels": result("gpu_kernels", checks)})
-    assert "**1 checks of kernel correctness failed" in content["targets"]
-    assert content["gpu_kernels"].count("**FAIL**") == 1
+    assert "**1 checks of kernel correctness failed" in content["targets"].text
+    assert content["gpu_kernels"].text.count("**FAIL**") == 1
 
 
 def test_newest_gpu_result_wins_and_failures_hide_nothing(engine, tmp_path, monkeypatch):
@@ -113,7 +115,7 @@ def test_newest_gpu_result_wins_and_failures_hide_nothing(engine, tmp_path, monk
     write(newer, tmp_path)
     write(failure("gpu_engine", 124, "log"), tmp_path)
     write(result("gpu_capacity", [], gpu=None), tmp_path)
-    assert report.newest(tmp_path) == {"gpu_engine": newer}
+    assert newest(tmp_path) == {"gpu_engine": newer}
 
 
 def test_a_failure_says_why():
@@ -127,6 +129,8 @@ def test_the_document_holds_what_the_stored_results_say(tmp_path):
     """No figure in it was typed by hand, and none is out of date."""
     copy = tmp_path / "performance.md"
     shutil.copy(report.DOCUMENT, copy)
-    for section, content in report.sections(report.newest(RESULTS_DIR)).items():
-        replace_section(copy, section, content)
+    found = report.sections(newest(RESULTS_DIR), harness_results(RESULTS_DIR))
+    report.write_document(copy, found)
     assert copy.read_text() == report.DOCUMENT.read_text()
+    pictures = {name for section in found.values() for name in section.pictures}
+    assert {path.name for path in (report.DOCUMENT.parent / report.PICTURES).iterdir()} == pictures

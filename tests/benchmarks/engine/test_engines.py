@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from benchmarks.engine.engines import EngineProcess, run_engine, specification, telling_line
+from benchmarks.errors import BenchmarkError
 from benchmarks.gpu.answers import DEMO_MODEL
-from benchmarks.gpu.engines import run_engine, specification
 
 ENGINE = {
     "model": str(DEMO_MODEL),
@@ -23,6 +24,7 @@ ENGINE = {
     "disable_log_stats": True,
 }
 FIXED = {"selection": "fixed", "fixed_token_ratio": 0.25}
+PICTURES = {"scenes": "picture 8x8", "num_questions": 3}
 
 
 def decode(batch, sparsity_p=0.5):
@@ -60,6 +62,52 @@ def test_the_baseline_loads_no_plugin(worker):
     assert run_engine(specification({}, [], FIXED), 30.0).rows == [{"plugins": "unset"}]
 
 
+ECHO = r"""echo '{"kind": "start"}' >> "$4"; while read -r point; do printf '%s\n' "$point" >> "$4"; done"""
+
+
+def test_points_are_measured_one_by_one(worker):
+    worker(ECHO)
+    with EngineProcess("echo", specification({}, [])) as engine:
+        engine.wait_until_ready()
+        assert engine.measure({"kind": "load", "n": 1}) == {"kind": "load", "n": 1}
+        assert engine.measure({"kind": "load", "n": 2}) == {"kind": "load", "n": 2}
+
+
+def test_a_point_that_fails_is_one_line_and_the_next_one_is_measured(worker):
+    worker(ECHO)
+    with EngineProcess("stock vLLM", specification({}, [])) as engine:
+        with pytest.raises(BenchmarkError, match=r"^stock vLLM cannot measure load: ValueError: no room$"):
+            engine.measure({"kind": "load", "error": "ValueError:\n no room"})
+        assert engine.measure({"kind": "check"}) == {"kind": "check"}
+
+
+def test_an_engine_that_does_not_start_says_why_in_one_line(worker):
+    worker("""echo "INFO loading"; echo "  File x, line 3" >&2; echo "ValueError: no such model" >&2; exit 1""")
+    with (
+        EngineProcess("stock vLLM", specification({}, [])) as engine,
+        pytest.raises(BenchmarkError, match=r"^stock vLLM ended with status 1: ValueError: no such model$"),
+    ):
+        engine.measure({"kind": "load"})
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        pytest.param("a\nb\n\n", "b", id="no error"),
+        pytest.param("", "it said nothing.", id="nothing"),
+        pytest.param("x.OSError: first\nRuntimeError: second\n  at exit\n", "RuntimeError: second", id="last error"),
+        pytest.param(
+            "pydantic.ValidationError: 1 error\n  Value error, no config.json [type=value_error, input=...]\n",
+            "Value error, no config.json",
+            id="pydantic",
+        ),
+        pytest.param("[rank0]: KeyError: 'x'\nErrors: none\n", "KeyError: 'x'", id="rank"),
+    ],
+)
+def test_the_line_that_says_most(log, line):
+    assert telling_line(log) == line
+
+
 def test_nothing_starts_when_no_time_is_left():
     assert run_engine(specification({}, []), 0.0) == ([], "The engine was not started: no time was left.")
 
@@ -73,10 +121,12 @@ def test_a_real_engine_measures_every_kind_of_point():
         # 40 dense requests of 17 blocks do not fit: this point fails, and the next one is measured all the same.
         decode(batch=40, sparsity_p=1.0),
         {"kind": "answers", "sparsity_p": 0.9},
+        {"kind": "check", "sparsity_p": 0.9, **PICTURES, "count": 2, "max_tokens": 4},
+        {"kind": "load", "sparsity_p": 0.9, **PICTURES, "requests": 40, "max_tokens": 8},
     ]
     run = run_engine(specification(ENGINE, points, FIXED), 200.0)
     assert run.error is None
-    start, two, full, dense, prefill, failed, answered = run.rows
+    start, two, full, dense, prefill, failed, answered, checked, loaded = run.rows
     assert start["kind"] == "start"
     # float32: 32 tokens x 2 heads x 32 numbers x (key + value) in a block; 128 of 512 tokens stay, 4 blocks.
     assert two["kv_bytes"] == 2 * 4 * 4 * 16_384
@@ -91,3 +141,11 @@ def test_a_real_engine_measures_every_kind_of_point():
     assert "too small for this point" in failed["error"]
     assert answered["token_ratios"] == pytest.approx([0.25] * 3, abs=0.02)
     assert len(answered["token_ids"][1]) == 32
+    assert checked["held_blocks"] == checked["reported_blocks"]
+    assert [len(tokens) for tokens in checked["token_ids"]] == [4, 4]
+    # 40 requests of 8 tokens on 16 seats: the cache is never full, but others wait for a seat.
+    assert loaded["peak_running"] == 16
+    assert loaded["tokens_per_s"] == pytest.approx(40 * 8 / loaded["seconds"])
+    assert loaded["token_ratio"] == pytest.approx(0.25, abs=0.02)
+    assert 0 < loaded["mean_kv_bytes"] < loaded["peak_kv_bytes"]
+    assert 0 <= loaded["accuracy"] <= 1

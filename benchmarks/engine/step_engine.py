@@ -1,17 +1,15 @@
 """A vLLM engine inside this process, driven step by step: admit requests, time decode steps, look at its blocks."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
-import numpy as np
 import torch
 
 from attention_backend.request import SPARSITY_P
+from benchmarks.engine.prompts import Prompt, PromptStream
 
-# Ordinary tokens in the vocabularies of Qwen2.5-VL and of the demo model alike.
-FIRST_TOKEN, LAST_TOKEN = 300, 450
 WARMUP_STEPS = 8
 # Whole prompts are prefilled in one step each, so every step starts one, but for those still in flight.
 MAX_IDLE_STEPS = 8
@@ -33,7 +31,7 @@ class HostClock:
         ):
             setattr(owner, name, self._timed(getattr(owner, name)))
 
-    def _timed(self, function):
+    def _timed(self, function: Callable) -> Callable:
         def timed(*args, **kwargs):
             start = time.perf_counter()
             try:
@@ -50,22 +48,24 @@ class HostClock:
 
 
 class StepEngine:
-    """Requests with made-up prompts on one engine.
+    """Requests on one engine.
 
     Args:
         llm: a `vllm.LLM` whose engine core is in this process.
-        seed: of the prompts; the same seed gives the same prompts in the same order.
+
+    Attributes:
+        running: generated tokens by request, in the order they were added; waiting requests have 0.
+        finished: the last outputs of requests that came to their end, by request, since `clear`.
     """
 
-    def __init__(self, llm: Any, seed: int) -> None:
+    def __init__(self, llm: Any) -> None:
         self.llm = llm
         self._engine = llm.llm_engine
         self._core = self._engine.engine_core.engine_core
         self._host = HostClock(self._core)
-        self._seed = seed
         self._ids = count()
-        # Generated tokens by request.
         self.running: dict[str, int] = {}
+        self.finished: dict[str, Any] = {}
 
     @property
     def is_v2(self) -> bool:
@@ -90,41 +90,37 @@ class StepEngine:
         return self.scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
 
     @property
+    def num_held_blocks(self) -> int:
+        """Blocks that requests hold; block 0 is the null block."""
+        return self.scheduler.kv_cache_config.num_blocks - 1 - self.num_free_blocks
+
+    @property
     def kv_bytes(self) -> int:
         """Bytes of the blocks that requests hold."""
         config = self.scheduler.kv_cache_config
         # Every tensor names the whole allocation; with a group per layer they alias each other.
-        block_bytes = config.kv_cache_tensors[0].size // config.num_blocks
-        # Block 0 is the null block.
-        return (config.num_blocks - 1 - self.num_free_blocks) * block_bytes
+        return self.num_held_blocks * (config.kv_cache_tensors[0].size // config.num_blocks)
 
-    def admit(self, num_requests: int, num_prompt_tokens: int, sparsity_p: float, max_tokens: int) -> float:
+    def admit(self, prompts: Sequence[Prompt], sparsity_p: float, max_tokens: int) -> float:
         """Add requests and step until each has its first token; returns the seconds that took.
 
         Raises:
             RuntimeError: the engine has no room for all of them.
         """
-        indices = [next(self._ids) for _ in range(num_requests)]
-        prompts = [self._prompt(index, num_prompt_tokens) for index in indices]
         start = time.perf_counter()
-        waiting = {
-            self._add(index, prompt, sparsity_p, max_tokens) for index, prompt in zip(indices, prompts, strict=True)
-        }
+        waiting = {self.add(prompt, sparsity_p, max_tokens) for prompt in prompts}
         idle_steps = 0
         while waiting:
-            started = waiting & self._step()
+            started = waiting & self.step()
             waiting -= started
             idle_steps = 0 if started else idle_steps + 1
             if idle_steps > MAX_IDLE_STEPS:
                 raise RuntimeError(f"{len(waiting)} requests do not start: the KV cache is too small for this point.")
         return time.perf_counter() - start
 
-    def _prompt(self, index: int, num_tokens: int) -> list[int]:
-        return np.random.default_rng([self._seed, index]).integers(FIRST_TOKEN, LAST_TOKEN, num_tokens).tolist()
-
-    def _add(self, index: int, prompt: list[int], sparsity_p: float, max_tokens: int) -> str:
+    def add(self, prompt: Prompt, sparsity_p: float, max_tokens: int) -> str:
+        """Hand over a request that generates exactly so many tokens, greedily; returns its id."""
         from vllm import SamplingParams
-        from vllm.inputs import TokensPrompt
 
         params = SamplingParams(
             max_tokens=max_tokens,
@@ -133,12 +129,12 @@ class StepEngine:
             detokenize=False,
             extra_args={SPARSITY_P: sparsity_p} if sparsity_p < 1.0 else None,
         )
-        request_id = f"request-{index}"
+        request_id = f"request-{next(self._ids)}"
         self.running[request_id] = 0
-        self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=prompt), params)
+        self._engine.add_request(request_id, prompt.content, params)
         return request_id
 
-    def _step(self) -> set[str]:
+    def step(self) -> set[str]:
         """One engine step; returns the requests that got a token.
 
         Raises:
@@ -148,6 +144,7 @@ class StepEngine:
         for output in outputs:
             if output.finished:
                 del self.running[output.request_id]
+                self.finished[output.request_id] = output
                 if (reason := output.outputs[0].finish_reason) != "length":
                     raise RuntimeError(
                         f"{output.request_id} ended with finish reason {reason!r}; see the engine's log."
@@ -167,12 +164,12 @@ class StepEngine:
             RuntimeError: a request was preempted, so the steps were not pure decoding.
         """
         for _ in range(WARMUP_STEPS):
-            self._step()
+            self.step()
         generated_before = self._mean_generated()
         self._host.take_ms()
         step_ms, host_ms, last = [], [], time.perf_counter()
         while len(step_ms) < num_steps:
-            if len(self._step()) != len(self.running):
+            if len(self.step()) != len(self.running):
                 raise RuntimeError(
                     "A step gave no token to a running request: the KV cache is too small for this point."
                 )
@@ -182,40 +179,37 @@ class StepEngine:
             last = now
         return step_ms, host_ms, (generated_before + self._mean_generated()) / 2
 
-    def step_once(self) -> None:
-        """One step, for the profiler."""
-        self._step()
-
     def _mean_generated(self) -> float:
         return sum(self.running.values()) / len(self.running)
 
-    def prefill(self, num_prompt_tokens: int, sparsity_p: float) -> float:
+    def prefill(self, prompt: Prompt, sparsity_p: float) -> float:
         """Seconds from adding a request to its only token."""
-        seconds = self.admit(1, num_prompt_tokens, sparsity_p, max_tokens=1)
+        seconds = self.admit([prompt], sparsity_p, max_tokens=1)
         self._settle()
         return seconds
 
-    def fill(self, num_prompt_tokens: int, sparsity_p: float, window: int, max_tokens: int) -> Iterator[float]:
+    def fill(self, prompts: PromptStream, sparsity_p: float, window: int, max_tokens: int) -> Iterator[float]:
         """Admit requests until the KV cache could not take another and let all of them generate `window` tokens.
 
         Yields:
             Seconds of every round of admissions.
         """
         config = self._engine.vllm_config.scheduler_config
-        prompt_blocks = self.num_groups * (num_prompt_tokens // self.block_size + 1)
+        prompt_blocks = self.num_groups * (prompts.longest // self.block_size + 1)
         growth_blocks = self.num_groups * (window // self.block_size + 1)
-        at_once = max(1, config.max_num_batched_tokens // (num_prompt_tokens + 1))
+        at_once = max(1, config.max_num_batched_tokens // (prompts.longest + 1))
         while True:
             free = self.num_free_blocks - growth_blocks * len(self.running)
             fitting = min(free // (prompt_blocks + growth_blocks), at_once, config.max_num_seqs - len(self.running))
             if fitting < 1:
                 return
-            yield self.admit(fitting, num_prompt_tokens, sparsity_p, max_tokens)
+            yield self.admit(prompts.take(fitting), sparsity_p, max_tokens)
 
     def clear(self) -> None:
         """Abort everything."""
         self._engine.abort_request(list(self.running))
         self.running.clear()
+        self.finished.clear()
         self._settle()
 
     def _settle(self) -> None:

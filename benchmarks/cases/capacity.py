@@ -1,0 +1,198 @@
+"""Far more long prompts than a KV cache of fixed size holds: ours over sparsity_p, against stock vLLM of equal memory.
+
+Every engine runs the same held-out questions in a process of its own, and each run of ours stands between two runs of
+stock vLLM. Two throughputs are told apart: of the whole run, prompts included, and of decoding while the cache is full.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from benchmarks.cpu import options
+from benchmarks.cpu.capacity_report import FIGURES, SPREAD_FIGURES, UNITS, VERSUS, capacity_figures, capacity_table
+from benchmarks.cpu.engines import Pair, check_pair, engine_arguments, pair, stock_engine
+from benchmarks.cpu.models import Model
+from benchmarks.cpu.rounds import Row, Turn, figures_of, in_turns, num_runs, spreads
+from benchmarks.engine.engines import EngineProcess
+from benchmarks.engine.scenes import SCENES, max_prompt_tokens
+from benchmarks.errors import BenchmarkError
+from measurement.environment import describe
+from measurement.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_MODEL_LEN, MAX_NUM_SEQS = 4096, 128
+WARMUP_REQUESTS = 12
+STOCK, OURS = "stock vLLM", "Winnow"
+# Other ways to get more out of a KV cache: engine arguments of stock vLLM, and the scenes that they have a say in.
+BASELINES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "fp8 KV cache": ({"kv_cache_dtype": "fp8"}, ("pictures", "video")),
+    "video pruning": ({"video_pruning_rate": 0.7}, ("video",)),
+}
+SHORT = {"sparsity_p": [1.0, 0.975], "requests": 40, "max_tokens": 96, "rounds": 2, "scenes": ["pictures"]}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this case's options."""
+    options.add_models(parser, ("demo", "demo-sparse"))
+    options.add_sparsity_p(parser, (1.0, 0.99, 0.975, 0.95, 0.9))
+    parser.add_argument(
+        "--scenes",
+        nargs="+",
+        default=["pictures", "video"],
+        choices=SCENES,
+        metavar="SCENES",
+        help=f"of the prompts: {', '.join(SCENES)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--baselines",
+        nargs="*",
+        default=list(BASELINES),
+        choices=BASELINES,
+        metavar="BASELINE",
+        help="beside stock vLLM, with the first model (default: %(default)s)",
+    )
+    options.add_count(parser, "--holds", 8, "whole requests that the KV cache of stock vLLM holds")
+    options.add_count(parser, "--requests", 64, "offered at once")
+    options.add_count(parser, "--max-tokens", 128, "that every request generates")
+    options.add_count(parser, "--questions", 24, "different ones among the requests")
+    options.add_count(parser, "--rounds", 3, "turns of every engine and value")
+    options.add_seed(parser)
+
+
+def run(args: argparse.Namespace) -> Result:
+    """Check, then measure, model after model."""
+    options.check_counts(args, "holds", "requests", "max_tokens", "questions", "rounds")
+    args.sparsity_p = options.checked_sparsity_p(args.sparsity_p)
+    models = options.checked_models(args.models)
+    summary, samples = [], []
+    plan = {model: _plan(args, has_baselines=model == models[0]) for model in models}
+    planned = sum(_num_runs(args, len(names)) for of_model in plan.values() for names in of_model.values())
+    with tqdm(total=planned, desc="capacity", unit="run", leave=None) as progress:
+        for model, of_model in plan.items():
+            with pair(model, _arguments(model, args), args.seed) as engines:
+                for scenes, names in of_model.items():
+                    check_pair(engines, scenes, args.questions, args.sparsity_p)
+                    where = {"model": model.name, "scenes": scenes}
+                    with _baselines(model, scenes, names, args) as (baselines, refused):
+                        progress.total -= _num_runs(args, len(names)) - _num_runs(args, len(baselines))
+                        rows, singles = _measure(engines, baselines, where, args, progress)
+                    summary += rows + [where | row for row in refused]
+                    samples += singles
+    keys = ("models", "sparsity_p", "scenes", "baselines", "holds", "requests", "max_tokens", "questions", "rounds")
+    return Result(
+        case="capacity",
+        arguments={key: getattr(args, key) for key in keys},
+        environment=describe(
+            model=", ".join(model.name for model in models),
+            seed=args.seed,
+            kv_cache_bytes={model.name: _kv_bytes(model, args) for model in models},
+        ),
+        units=UNITS,
+        summary=summary,
+        samples=samples,
+    )
+
+
+def _plan(args: argparse.Namespace, has_baselines: bool) -> dict[str, list[str]]:
+    """The baselines that are to run beside each kind of prompt: those that have a say in it."""
+    names = dict.fromkeys(args.baselines) if has_baselines else {}
+    return {scenes: [name for name in names if scenes in BASELINES[name][1]] for scenes in args.scenes}
+
+
+def _num_runs(args: argparse.Namespace, num_baselines: int) -> int:
+    return num_runs(len(args.sparsity_p) + num_baselines, args.rounds)
+
+
+def _kv_bytes(model: Model, args: argparse.Namespace) -> int:
+    """Of every engine: it holds so many of the longest prompts with what they generate."""
+    longest = max(max_prompt_tokens(scenes) for scenes in args.scenes)
+    return model.kv_bytes(args.holds, longest + args.max_tokens)
+
+
+def _arguments(model: Model, args: argparse.Namespace) -> dict[str, Any]:
+    return engine_arguments(model, _kv_bytes(model, args), MAX_MODEL_LEN, max(MAX_NUM_SEQS, args.requests))
+
+
+@contextmanager
+def _baselines(
+    model: Model, scenes: str, names: list[str], args: argparse.Namespace
+) -> Iterator[tuple[dict[str, EngineProcess], list[Row]]]:
+    """Engines of the baselines that this platform has, by name, and rows that say why it lacks the others."""
+    engines, refused = {}, []
+    with ExitStack() as stack:
+        for name in names:
+            arguments = _arguments(model, args) | BASELINES[name][0]
+            engine = stack.enter_context(stock_engine(model, arguments, args.seed, f"{STOCK} with {name}"))
+            try:
+                engine.measure(_point(args, scenes) | {"requests": 1})
+            except BenchmarkError as error:
+                reason = f"not available on this platform: {error}"
+                refused.append({"engine": f"{STOCK}, {name}", "sparsity_p": None, "error": reason})
+            else:
+                engines[name] = engine
+        yield engines, refused
+
+
+def _point(args: argparse.Namespace, scenes: str, sparsity_p: float = 1.0) -> dict[str, Any]:
+    """What one engine is asked to do."""
+    return {
+        "kind": "load",
+        "scenes": scenes,
+        "num_questions": args.questions,
+        "requests": args.requests,
+        "max_tokens": args.max_tokens,
+        "sparsity_p": sparsity_p,
+    }
+
+
+def _measure(
+    engines: Pair, baselines: Mapping[str, EngineProcess], where: Row, args: argparse.Namespace, progress: tqdm
+) -> tuple[list[Row], list[Row]]:
+    """Summary rows and samples of one model and one kind of prompt."""
+    scenes = where["scenes"]
+    variants = {(OURS, value): partial(engines.ours.measure, _point(args, scenes, value)) for value in args.sparsity_p}
+    variants |= {
+        (f"{STOCK}, {name}", None): partial(engine.measure, _point(args, scenes)) for name, engine in baselines.items()
+    }
+    for engine in (*engines, *baselines.values()):
+        engine.measure(_point(args, scenes) | {"requests": min(args.requests, WARMUP_REQUESTS)})
+    stock, turns = in_turns(
+        partial(engines.stock.measure, _point(args, scenes)), variants, args.rounds, progress.update
+    )
+    labels = {key: where | {"engine": key[0], "sparsity_p": key[1]} for key in ((STOCK, None), *turns)}
+    rows = {(STOCK, None): stock} | {key: [turn.row for turn in of_key] for key, of_key in turns.items()}
+    summary = [labels[key] | figures_of(measured, FIGURES, SPREAD_FIGURES) for key, measured in rows.items()]
+    for row, of_key in zip(summary[1:], turns.values(), strict=True):
+        row |= versus_stock(of_key)
+    singles = [
+        labels[key] | {name: row[name] for name in ("seconds", *FIGURES)}
+        for key, of_key in rows.items()
+        for row in of_key
+    ]
+    return summary, singles
+
+
+def versus_stock(turns: list[Turn]) -> Row:
+    """Every figure of `VERSUS` / its mean over the neighbouring runs of stock vLLM, with the spread over turns."""
+    ratios = {name: [turn.ratio(figure) for turn in turns] for name, figure in VERSUS.items()}
+    kv_ratios = [turn.row["kv_ratio"] for turn in turns]
+    if None not in kv_ratios:
+        pairs = zip(ratios["running_vs_stock"], kv_ratios, strict=True)
+        ratios["running_vs_stock_x_kv_ratio"] = [ratio * kv_ratio for ratio, kv_ratio in pairs]
+    return spreads(ratios)
+
+
+def table(result: Result) -> str:
+    """A row per model, kind of prompt, engine and value of sparsity_p."""
+    return capacity_table(result)
+
+
+def figures(result: Result) -> "dict[str, Figure]":
+    """Concurrency, throughput in both regimes and KV bytes of a request over sparsity_p."""
+    return capacity_figures(result)

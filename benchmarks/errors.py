@@ -1,0 +1,24 @@
+"""What ends the command line with one line instead of a traceback.
+
+BenchmarkError              bad input, or a case that could not measure: exit status 2
+└── NoCudaDevice            a figure of a GPU was asked for where there is none: exit status 3
+"""
+
+
+class BenchmarkError(RuntimeError):
+    """A case could not measure, or a file could not be used.
+
+    Args:
+        message: what, the rule and the remedy; line breaks become spaces.
+    """
+
+    exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class NoCudaDevice(BenchmarkError):
+    """A figure of a GPU was asked for on a machine without one."""
+
+    exit_status = 3

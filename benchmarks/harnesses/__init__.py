@@ -1,0 +1,1 @@
+"""Public accuracy harnesses against our endpoint; docs/evaluation.md has the commands."""

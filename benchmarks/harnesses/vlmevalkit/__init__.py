@@ -1,0 +1,1 @@
+"""VLMEvalKit against our endpoint: the demo's pictures as its TSV file, and the score of what it wrote."""
