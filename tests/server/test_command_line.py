@@ -45,12 +45,12 @@ def test_our_defaults_and_explicit_options(option, name, default, explicit):
     assert getattr(parse(["--model", "some/model", option, str(explicit)])[0], name) == explicit
 
 
-@pytest.mark.parametrize("arguments", [["--model", "demo"], ["demo"]], ids=["option", "positional"])
-def test_demo_resolves_to_the_bundled_checkpoint(arguments):
-    args, _ = parse(arguments)
-    assert args.model == str(demo.checkpoint("demo"))
-    assert args.served_model_name == ["demo"]
-    assert (args.dtype, args.max_model_len) == ("float32", 4096)
+@pytest.mark.parametrize("model", ["demo", "demo-sparse"])
+@pytest.mark.parametrize("option", [["--model"], []], ids=["option", "positional"])
+def test_a_demo_name_resolves_to_the_bundled_checkpoint(option, model):
+    args, _ = parse([*option, model])
+    assert args.model == str(demo.checkpoint(model))
+    assert args.served_model_name == [model]
 
 
 def test_explicit_options_win_over_the_demo_ones():
