@@ -106,11 +106,13 @@ class TopPCPUMetadataBuilder(CPUAttentionMetadataBuilder):
 
     def _virtualise(self, common: CommonAttentionMetadata, plan: StepPlan) -> CommonAttentionMetadata:
         """Unchanged where no row of the batch was pruned."""
-        if not (plan.has_sparse or plan.starting_rows.numel()):
+        if plan.row_of_token is None and not plan.starting_rows.numel():
             return common
         first_blocks = common.block_table_tensor[:, 0].long()
         # The first block of a request that starts may have been that of a pruned one.
         self.context.removals[first_blocks[plan.starting_rows]] = 0
+        if plan.row_of_token is None:
+            return common
         # [num_reqs, 3]
         removals = self.context.removals[first_blocks]
         if not removals.any():

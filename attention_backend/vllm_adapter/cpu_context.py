@@ -40,14 +40,13 @@ class StepPlan:
     Attributes:
         starting_rows: requests that begin at position 0, [num_starting], int64.
         prefills: the sparse ones among them.
-        row_of_token: row of the request of every token, [num_tokens], int64.
-        has_sparse: whether any request of the batch or in waiting is sparse; without one nothing is pruned.
+        row_of_token: row of the request of every token, [num_tokens], int64; None while no request is sparse, so that
+            nothing is pruned.
     """
 
     starting_rows: torch.Tensor
     prefills: list[SparsePrefill]
-    row_of_token: torch.Tensor
-    has_sparse: bool
+    row_of_token: torch.Tensor | None
 
 
 class CPUPruningContext:
@@ -100,12 +99,11 @@ class CPUPruningContext:
         """
         if self._plan is None:
             starting = (self._input_batch.num_computed_tokens_cpu[:num_reqs] == 0).nonzero()[0]
-            self._plan = StepPlan(
-                starting_rows=torch.from_numpy(starting),
-                prefills=list(self._sparse_prefills(starting, query_start_loc)),
-                row_of_token=torch.arange(num_reqs).repeat_interleave(query_start_loc[: num_reqs + 1].diff()),
-                has_sparse=bool(self._sparsity_p),
-            )
+            prefills = list(self._sparse_prefills(starting, query_start_loc))
+            row_of_token = None
+            if self._sparsity_p:
+                row_of_token = torch.arange(num_reqs).repeat_interleave(query_start_loc[: num_reqs + 1].diff())
+            self._plan = StepPlan(torch.from_numpy(starting), prefills, row_of_token)
         return self._plan
 
     def _sparse_prefills(self, starting, query_start_loc: torch.Tensor) -> Iterator[SparsePrefill]:
