@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import exit_status
 from benchmarks.parser import OneLineParser
 from benchmarks.registry import CASES
 
@@ -92,13 +92,9 @@ def plot_files(argv: Sequence[str]) -> None:
 def main(argv: Sequence[str]) -> int:
     """Carry out one command; returns the exit status."""
     try:
-        dispatch(argv)
-    except BenchmarkError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+        return exit_status(dispatch, argv)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import httpx
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
+from training.demo_data import QUESTIONS_FILE
 
 MAX_ANSWER_TOKENS = 24
 # Characters of a refusal that are repeated.
@@ -60,7 +61,7 @@ class Reply:
 
 def load(folder: Path) -> list[Question]:
     """Read what `python -m training.demo_data` wrote to `folder`."""
-    lines = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / QUESTIONS_FILE).read_text(encoding="utf-8").splitlines()
     return [_question(json.loads(line), folder) for line in lines]
 
 

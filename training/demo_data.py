@@ -7,6 +7,7 @@ Row i depends on the seed and i alone, and on no scene that training has seen (s
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from .demo.media import write_image, write_video
@@ -31,10 +32,15 @@ def write_row(example: Example, index: int, out: Path) -> dict:
 
 def write_dataset(seed: int, count: int, out: Path) -> Path:
     """Write rows 0 to `count` - 1 of the held-out set of `seed`; returns the path of `questions.jsonl`."""
+    return write_rows(seed, range(count), out)
+
+
+def write_rows(seed: int, indices: Iterable[int], out: Path) -> Path:
+    """Write these rows of the held-out set of `seed`, in their order; returns the path of `questions.jsonl`."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / QUESTIONS_FILE
     with path.open("w", encoding="utf-8") as file:
-        for index in range(count):
+        for index in indices:
             row = write_row(held_out_example(seed, index), index, out)
             file.write(json.dumps(row) + "\n")
     return path

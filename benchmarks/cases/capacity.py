@@ -41,14 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this case's options."""
     options.add_models(parser, ("demo", "demo-sparse"))
     options.add_sparsity_p(parser, (1.0, 0.99, 0.975, 0.95, 0.9))
-    parser.add_argument(
-        "--scenes",
-        nargs="+",
-        default=["pictures", "video"],
-        choices=SCENES,
-        metavar="SCENES",
-        help=f"of the prompts: {', '.join(SCENES)} (default: %(default)s)",
-    )
+    options.add_scenes(parser, "--scenes", ("pictures", "video"), SCENES)
     parser.add_argument(
         "--baselines",
         nargs="*",

@@ -52,14 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this case's options."""
     options.add_models(parser, ("demo-sparse",))
     options.add_sparsity_p(parser, (1.0, 0.975))
-    parser.add_argument(
-        "--contexts",
-        nargs="+",
-        default=list(CONTEXTS),
-        choices=CONTEXTS,
-        metavar="SCENES",
-        help="(default: %(default)s)",
-    )
+    options.add_scenes(parser, "--contexts", CONTEXTS, CONTEXTS)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="fixed ones (default: %(default)s)")
     options.add_count(parser, "--steps", 48, "timed in every turn")
     options.add_count(parser, "--rounds", 3, "turns of every value")

@@ -59,14 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token-ratio", type=float, default=0.25, help="kept by the stages (default: %(default)s)")
     options.add_models(parser, ("demo-sparse",))
     options.add_sparsity_p(parser, (1.0, 0.975))
-    parser.add_argument(
-        "--contexts",
-        nargs="+",
-        default=list(CONTEXTS),
-        choices=CONTEXTS,
-        metavar="SCENES",
-        help="(default: %(default)s)",
-    )
+    options.add_scenes(parser, "--contexts", CONTEXTS, CONTEXTS)
     options.add_count(parser, "--repeats", 7, "timed in every turn")
     options.add_count(parser, "--rounds", 3, "turns of every value, to the first token")
     options.add_seed(parser)

@@ -1,7 +1,7 @@
 """Options that the CPU cases share, and the rules for their values."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attention_backend.errors import InvalidSparsityP
 from attention_backend.request import check_sparsity_p
@@ -22,6 +22,18 @@ def add_sparsity_p(parser: argparse.ArgumentParser, default: Sequence[float]) ->
     """`--sparsity-p`."""
     parser.add_argument(
         "--sparsity-p", type=float, nargs="+", default=list(default), help="values of ours (default: %(default)s)"
+    )
+
+
+def add_scenes(parser: argparse.ArgumentParser, option: str, default: Sequence[str], choices: Iterable[str]) -> None:
+    """Kinds of prompts, by their names in `benchmarks.engine.scenes`."""
+    parser.add_argument(
+        option,
+        nargs="+",
+        default=list(default),
+        choices=choices,
+        metavar="SCENES",
+        help=f"of the prompts: {', '.join(choices)} (default: %(default)s)",
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, exit_status
 from benchmarks.load.metrics import metric_sum
 from benchmarks.papers import CASE, DENSE
 from benchmarks.parser import OneLineParser
@@ -151,8 +151,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except BenchmarkError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_status)
+    sys.exit(exit_status(main, sys.argv[1:]))

@@ -1,14 +1,13 @@
 """Long questions of the demo generator, which any vision-language model can be asked."""
 
-import json
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.questions import Question, load
-from training.demo.streams import SIZES, held_out_example
-from training.demo_data import QUESTIONS_FILE, write_row
+from training.demo.streams import SIZES
+from training.demo_data import write_rows
 
 
 def long_questions(seed: int, num_questions: int, min_visual_tokens: int) -> list[Question]:
@@ -29,8 +28,4 @@ def long_questions(seed: int, num_questions: int, min_visual_tokens: int) -> lis
         )
     is_long = (index for index in count() if sizes[index % len(sizes)] >= min_visual_tokens)
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        rows = [write_row(held_out_example(seed, index), index, folder) for index in islice(is_long, num_questions)]
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / QUESTIONS_FILE).write_text(lines, encoding="utf-8")
-        return load(folder)
+        return load(write_rows(seed, islice(is_long, num_questions), Path(name)).parent)

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, exit_status
+from training.demo_data import QUESTIONS_FILE
 
 COLUMNS = ("index", "image_path", "question", "answer", "category")
 
@@ -31,7 +32,7 @@ def write_tsv(data: Path, path: Path) -> int:
     Raises:
         BenchmarkError: `data` holds no questions.
     """
-    source = data / "questions.jsonl"
+    source = data / QUESTIONS_FILE
     if not source.is_file():
         raise BenchmarkError(f"{source} is missing, but holds the questions. Run python -m training.demo_data first.")
     rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
@@ -92,8 +93,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except BenchmarkError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_status)
+    sys.exit(exit_status(main, sys.argv[1:]))
