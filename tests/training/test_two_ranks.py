@@ -15,9 +15,12 @@ def run(folder: Path, num_ranks: int) -> list[dict]:
     folder.mkdir()
     command = [sys.executable, "-m", "tests.training.two_ranks", str(folder), str(8 // num_ranks)]
     if num_ranks > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_ranks}"]
+        # Loopback by address: a machine's own host name need not resolve, nor lead back to it.
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
+        launcher.append(f"--nproc_per_node={num_ranks}")
         command = [sys.executable, *launcher, *command[1:]]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.update(ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo")
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-4000:]
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(num_ranks)]
