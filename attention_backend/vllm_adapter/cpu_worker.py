@@ -7,6 +7,7 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 
 from attention_backend.config import SparsityConfig
 from attention_backend.vllm_adapter.cpu_backend import TopPCPUMetadataBuilder
+from attention_backend.vllm_adapter.cpu_block_table import TopPBlockTables
 from attention_backend.vllm_adapter.cpu_context import CPUPruningContext
 from attention_backend.vllm_adapter.feedback import attach_feedback
 from attention_backend.vllm_adapter.pruning_worker import PruningWorker
@@ -26,6 +27,7 @@ class TopPCPUWorker(PruningWorker, CPUWorker):
         builders = self.metadata_builders()
         for builder in builders:
             builder.context = self._pruning
+        TopPBlockTables.take_over(self.model_runner.input_batch.block_table)
         self._pruning.bind(
             self.model_runner.input_batch, kv_cache_config.num_blocks, len(builders), self.model_runner.device
         )

@@ -11,6 +11,7 @@ from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.single_type_kv_cache_manager import SingleTypeKVCacheManager
 from vllm.v1.worker import gpu_model_runner
+from vllm.v1.worker.block_table import MultiGroupBlockTable
 from vllm.v1.worker.gpu import model_runner as gpu_model_runner_v2
 from vllm.v1.worker.gpu_worker import Worker
 
@@ -33,6 +34,7 @@ HOOKS: dict[type, tuple[str, ...]] = {
     ),
     KVCacheManager: ("allocate_slots", "cache_blocks"),
     SingleTypeKVCacheManager: ("_remove_blocks_in_range", "cache_blocks", "allocate_new_blocks"),
+    MultiGroupBlockTable: ("compute_slot_mapping",),
     Worker: ("execute_model", "sample_tokens", "get_kv_cache_spec", "initialize_from_config", "_make_model_runner"),
     gpu_model_runner.GPUModelRunner: ("_build_attention_metadata", "_get_slot_mappings"),
     gpu_model_runner_v2.GPUModelRunner: (
