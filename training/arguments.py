@@ -81,6 +81,13 @@ class SparsityForcingArguments:
         default=0.05,
         metadata={"help": "How far from the target token ratio the pathwise term acts in full; less in between."},
     )
+    distillation_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the divergence KL(dense || sparse) of next-token distributions (ours). It sums over the "
+            "whole vocabulary, and holds both models' logits of a batch's completions for that."
+        },
+    )
     average_last_share: float = field(
         default=0.0,
         metadata={
@@ -117,7 +124,7 @@ class SparsityForcingArguments:
         self._check_range("target_correct_rate", 0.0, 1.0)
         self._check_range("target_token_ratio", 0.0, 1.0)
         self._check_range("average_last_share", 0.0, 1.0)
-        for name in ("efficiency_weight", "sparsity_term_weight"):
+        for name in ("efficiency_weight", "sparsity_term_weight", "distillation_weight"):
             self._check_range(name, 0.0, float("inf"))
         for name in ("dataset_rows", "prompts_per_size", "num_eval_rows"):
             self._check_range(name, 1, float("inf"))

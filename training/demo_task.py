@@ -34,10 +34,9 @@ def row_of(example: Example, source: str) -> dict:
 
 
 def training_size(seed: int, block: int) -> SceneSize:
-    """Size of a block of training rows, drawn with the shares of `demo/streams.py`."""
+    """Size of a block of training rows, each as likely as any other, as in the held-out set."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(_SIZE_STREAM, block))))
-    shares = np.cumsum(list(SIZES.values()))
-    return list(SIZES)[int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))]
+    return list(SIZES)[int(rng.integers(len(SIZES)))]
 
 
 def training_rows(seed: int, num_rows: int, prompts_per_size: int = 1) -> Dataset:

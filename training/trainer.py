@@ -25,6 +25,7 @@ from .row_media import (
     prompt_key,
     with_features,
 )
+from .self_distillation import distillation_loss, last_hidden_states
 from .sparse_attention import SparseAttention, SparseRows
 from .trl_import import GRPOTrainer
 from .vllm_rollout import vllm_backend
@@ -80,21 +81,29 @@ class SparsityForcingTrainer(GRPOTrainer):
         self._rollouts: Rollouts | None = None
         self._pressure: torch.Tensor | None = None
         self._mask_pressure: torch.Tensor | None = None
-        self._average = self._weight_average()
+        # Of the reference? -> what its output head reads before each completion token, [B, num_tokens, hidden_size].
+        self._hidden_states: dict[bool, torch.Tensor] = {}
+        for name in ("average_last_share", "distillation_weight"):
+            self._check_whole_weights(name)
+        self._check_reference()
+        self._average = WeightAverage(sparsity.average_last_share) if sparsity.average_last_share else None
+        if self._average is not None:
+            self.add_callback(self._average)
 
-    def _weight_average(self) -> WeightAverage | None:
-        """The mean of the last steps' weights, if asked for."""
-        share = self.sparsity.average_last_share
-        if not share:
-            return None
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+    def _check_whole_weights(self, name: str) -> None:
+        if (value := getattr(self.sparsity, name)) and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise InvalidTrainingOption(
-                f"average_last_share is {share}, but must be 0 with FSDP and DeepSpeed, whose ranks hold parts of the "
-                "weights. Leave it out."
+                f"{name} is {value}, but must be 0 with FSDP and DeepSpeed, whose ranks hold parts of the weights. "
+                "Leave it out."
             )
-        average = WeightAverage(share)
-        self.add_callback(average)
-        return average
+
+    def _check_reference(self) -> None:
+        weight = self.sparsity.distillation_weight
+        if weight and self.beta == 0.0:
+            raise InvalidTrainingOption(
+                f"distillation_weight is {weight} and beta is 0, but without beta there is no dense reference. "
+                "Set beta to a small number such as 0.04."
+            )
 
     def _policy(self):
         """The transformers model without wrappers."""
@@ -120,6 +129,8 @@ class SparsityForcingTrainer(GRPOTrainer):
         output["pressure"] = self._pressure.to(device)
         output["mask_pressure"] = self._mask_pressure.to(device)
         output["media"] = self._rollouts.media
+        if self.sparsity.distillation_weight:
+            output["teacher_states"] = self._hidden_states.pop(True)
         return output
 
     def _generate(self, prompts):
@@ -214,7 +225,18 @@ class SparsityForcingTrainer(GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
         """Log-probabilities under the masks of the rollout, with its pictures and videos; dense for the reference."""
-        return super()._get_per_token_logps_and_entropies(self._with_rollouts(model), *args, **kwargs)
+        forward, is_reference = self._with_rollouts(model), self._is_reference(model)
+        if not self.sparsity.distillation_weight:
+            return super()._get_per_token_logps_and_entropies(forward, *args, **kwargs)
+        with last_hidden_states(self._reference() if is_reference else self._policy()) as states:
+            output = super()._get_per_token_logps_and_entropies(forward, *args, **kwargs)
+        first = self._rollouts.sparse.prompt_mask.shape[1] - 1
+        self._hidden_states[is_reference] = torch.cat(states)[:, first:-1]
+        return output
+
+    def _reference(self):
+        """The dense model; with an adapter it is the policy, whose adapter TRL switches off."""
+        return self._policy() if self.ref_model is None else self.accelerator.unwrap_model(self.ref_model)
 
     def _with_rollouts(self, model) -> Callable:
         """`model` for TRL's loop over consecutive chunks of the batch."""
@@ -245,13 +267,24 @@ class SparsityForcingTrainer(GRPOTrainer):
         return not status.enabled or status.active_adapters == ["ref"]
 
     def _compute_loss(self, model, inputs):
-        """TRL's loss on replayed masks, and the differentiable sparsity term."""
+        """TRL's loss on replayed masks, the differentiable sparsity term, and distillation."""
         sparse = SparseRows(inputs["sparsity_p"].tolist(), inputs["prompt_mask"].bool(), inputs["kept"])
         if self._mode == "train" and self.sparsity.sparsity_term != "none":
             sparse.term = SparsityTerm(self._coefficients(inputs), self._num_layers)
         self._rollouts = Rollouts(inputs["media"], sparse)
         loss = super()._compute_loss(model, inputs)
+        if self._mode == "train" and self.sparsity.distillation_weight:
+            loss = loss + self._distillation(inputs)
         return loss if sparse.term is None else sparse.term.join(loss)
+
+    def _distillation(self, inputs) -> torch.Tensor:
+        """The weighted divergence from the dense model, a mean over accumulated batches as TRL's loss."""
+        with torch.no_grad():
+            teacher_logits = self._reference().get_output_embeddings()(inputs["teacher_states"])
+        logits = self._policy().get_output_embeddings()(self._hidden_states.pop(False))
+        divergence = distillation_loss(teacher_logits, logits, inputs["completion_mask"])
+        self._metrics["train"]["distillation_kl"].append(self.accelerator.gather(divergence.detach()).mean().item())
+        return self.sparsity.distillation_weight * divergence / self.current_gradient_accumulation_steps
 
     def _coefficients(self, inputs) -> dict[str, list[float]]:
         """What each row's terms count in the loss: a mean over rows and accumulated batches, as TRL's "grpo" loss."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from peft import LoraConfig
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from training.arguments import SparsityForcingArguments, SparsityForcingConfig
@@ -11,6 +12,7 @@ from training.demo.streams import TRAINING_STREAM, make_example
 from training.demo_task import lazy_rows, row_of
 from training.grpo import DEMO_MODEL
 from training.rewards import accuracy_reward
+from training.row_media import fill_placeholders, process_prompt
 from training.trainer import SparsityForcingTrainer
 
 IMAGE = SceneSize("image", 8)
@@ -88,3 +90,17 @@ def make_trainer(
 def generation_batch(trainer: SparsityForcingTrainer) -> list[dict]:
     """The rows of the first generation batch, as the data loader gives them."""
     return next(iter(trainer.get_train_dataloader()))
+
+
+def with_pixels(trainer: SparsityForcingTrainer, rows: list[dict], inputs: dict) -> dict:
+    """The batch with each row's media processed anew, without the features of a frozen tower."""
+    processor = trainer.processing_class
+    prompts = [fill_placeholders(row["prompt"], row["images"], row["videos"]) for row in rows]
+    pixels = {tuple(media.prompt_ids): media for media in (process_prompt(processor, prompt, {}) for prompt in prompts)}
+    return {**inputs, "media": [pixels[tuple(media.prompt_ids)] for media in inputs["media"]]}
+
+
+def lora() -> dict:
+    """What the trainer takes for training an adapter."""
+    modules = ["q_proj", "k_proj", "v_proj"]
+    return {"peft_config": LoraConfig(r=4, target_modules=modules, task_type="CAUSAL_LM")}

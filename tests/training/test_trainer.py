@@ -5,18 +5,20 @@ import torch
 
 from training.arguments import SparsityForcingArguments
 from training.objective import rollout_sparsity_p
-from training.row_media import fill_placeholders, process_prompt
 
-from .grpo_harness import IMAGE, LARGE, PICTURES, VIDEO, generation_batch, load_model, make_trainer
+from .grpo_harness import (
+    IMAGE,
+    LARGE,
+    PICTURES,
+    VIDEO,
+    generation_batch,
+    load_model,
+    lora,
+    make_trainer,
+    with_pixels,
+)
 
 DENSE = {"sparsity_p_min": 1.0, "sparsity_p_max": 1.0}
-LORA = {"r": 4, "target_modules": ["q_proj", "k_proj", "v_proj"], "task_type": "CAUSAL_LM"}
-
-
-def lora_config():
-    from peft import LoraConfig
-
-    return LoraConfig(**LORA)
 
 
 def forward_batch(trainer):
@@ -26,9 +28,7 @@ def forward_batch(trainer):
 
 @pytest.mark.parametrize("peft", [False, True], ids=["full", "lora"])
 def test_at_p_1_the_kl_to_the_dense_reference_is_exactly_0(tmp_path, peft):
-    trainer = make_trainer(
-        tmp_path, (IMAGE, VIDEO, LARGE, PICTURES), sparsity=DENSE, trl={"peft_config": lora_config()} if peft else {}
-    )
+    trainer = make_trainer(tmp_path, (IMAGE, VIDEO, LARGE, PICTURES), sparsity=DENSE, trl=lora() if peft else {})
     trainer.train()
     first = trainer.state.log_history[0]
     assert first["kl"] == 0.0
@@ -39,7 +39,7 @@ def test_at_p_1_the_kl_to_the_dense_reference_is_exactly_0(tmp_path, peft):
 @pytest.mark.parametrize("peft", [False, True], ids=["full", "lora"])
 def test_at_p_below_1_the_reference_stays_dense(tmp_path, peft):
     sparsity = {"sparsity_p_min": 0.7, "sparsity_p_max": 0.8}
-    trainer = make_trainer(tmp_path, sparsity=sparsity, trl={"peft_config": lora_config()} if peft else {})
+    trainer = make_trainer(tmp_path, sparsity=sparsity, trl=lora() if peft else {})
     rows = generation_batch(trainer)
     inputs = trainer._prepare_inputs(rows)
     dense, inputs_pixels = load_model().train(), with_pixels(trainer, rows, inputs)
@@ -49,14 +49,6 @@ def test_at_p_below_1_the_reference_stays_dense(tmp_path, peft):
     with torch.no_grad():
         trainer._compute_loss(trainer.model, inputs)
     assert trainer._metrics["train"]["kl"][-1] > 1e-6
-
-
-def with_pixels(trainer, rows, inputs) -> dict:
-    """The batch with each row's media processed anew, without the features of a frozen tower."""
-    processor = trainer.processing_class
-    prompts = [fill_placeholders(row["prompt"], row["images"], row["videos"]) for row in rows]
-    pixels = {tuple(media.prompt_ids): media for media in (process_prompt(processor, prompt, {}) for prompt in prompts)}
-    return {**inputs, "media": [pixels[tuple(media.prompt_ids)] for media in inputs["media"]]}
 
 
 def direct_logprobs(model, inputs, row: int) -> torch.Tensor:

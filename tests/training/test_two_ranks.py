@@ -48,7 +48,7 @@ def test_ranks_agree_on_the_weights(one_and_two):
     assert two[0]["weights"] == two[1]["weights"]
 
 
-@pytest.mark.parametrize("name", ["kl", "reward", "token_ratio", "weights"])
+@pytest.mark.parametrize("name", ["kl", "distillation_kl", "reward", "token_ratio", "weights"])
 def test_two_ranks_train_what_one_trains(one_and_two, name):
     one, two = one_and_two
     assert two[0][name] == pytest.approx(one[name], rel=2e-3, abs=2e-5)

@@ -15,7 +15,12 @@ def main(folder: Path, rows_per_rank: int) -> None:
         folder,
         (IMAGE, VIDEO),
         16,
-        sparsity={"sparsity_p_min": 0.3, "sparsity_p_max": 0.9, "sparsity_term": "pathwise"},
+        sparsity={
+            "sparsity_p_min": 0.3,
+            "sparsity_p_max": 0.9,
+            "sparsity_term": "pathwise",
+            "distillation_weight": 1.0,
+        },
         per_device_train_batch_size=rows_per_rank,
         generation_kwargs={"do_sample": False},
         max_steps=2,
@@ -32,6 +37,7 @@ def main(folder: Path, rows_per_rank: int) -> None:
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "kl" in entry]
     seen["kl"] = [entry["kl"] for entry in logged]
+    seen["distillation_kl"] = [entry["distillation_kl"] for entry in logged]
     seen["reward"] = [entry["reward"] for entry in logged]
     seen["token_ratio"] = [entry["token_ratio"] for entry in logged]
     model = trainer.accelerator.unwrap_model(trainer.model)
