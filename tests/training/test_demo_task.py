@@ -1,7 +1,6 @@
 """Rows of the demo generator: reproducible, of one size where asked for, and never held-out scenes."""
 
 import numpy as np
-import pytest
 
 from training.demo.streams import SIZES, held_out_example
 from training.demo_task import held_out_rows, training_rows, training_size
