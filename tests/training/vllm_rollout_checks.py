@@ -9,8 +9,8 @@ from training.objective import rollout_sparsity_p
 from training.sparse_attention import SparseRows
 from training.vllm_rollout import PromptMismatch
 
-from .grpo_harness import IMAGE, LARGE, PICTURES, VIDEO, generation_batch
-from .test_trainer import lora_config, reselect
+from .grpo_harness import IMAGE, LARGE, PICTURES, VIDEO, generation_batch, lora
+from .test_trainer import reselect
 from .vllm_harness import make_vllm_trainer, new_rollouts
 
 SIZES = (IMAGE, VIDEO, PICTURES, LARGE)
@@ -107,7 +107,7 @@ def test_new_weights_reach_the_engine(zipvl):
 
 
 def test_adapters_are_merged_for_the_engine(tmp_path):
-    trainer = make_vllm_trainer(tmp_path, SIZES, SPARSITY, trl={"peft_config": lora_config()}, **BATCH)
+    trainer = make_vllm_trainer(tmp_path, SIZES, SPARSITY, trl=lora(), **BATCH)
     rows = generation_batch(trainer)
     with torch.no_grad():
         for name, weight in trainer.model.named_parameters():
