@@ -36,7 +36,7 @@ serve: $(VENV)/ready.stamp
 	@echo "Starting the server for model '$(MODEL)' on http://$(HOST):$(PORT) ..."
 	@exec $(VENV)/bin/python -m server --model '$(MODEL)' --host '$(HOST)' --port '$(PORT)' $(ARGS)
 
-test: $(VENV)/ready.stamp
+test: $(VENV)/ready.stamp $(VENV)/tools.stamp
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 bench: $(VENV)/ready.stamp
@@ -51,6 +51,10 @@ demo-data: $(VENV)/ready.stamp
 
 $(VENV)/ready.stamp: $(LOCK)
 	@$(INSTALL) '$(VENV)'
+	@touch $@
+
+$(VENV)/tools.stamp: packaging/tools.sh | $(VENV)/ready.stamp
+	@bash packaging/tools.sh '$(VENV)/tools' '$(VENV)/bin/python'
 	@touch $@
 
 clean:

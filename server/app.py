@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import vllm.envs as envs
 from fastapi import FastAPI
@@ -20,14 +21,23 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.executor import Executor
 
 from attention_backend.vllm_adapter.startup_checks import check_vllm_config
+from server.access.routes import keep_routes
+from server.drain import LAST_BYTES_S, Drain
 from server.engine import SparseAsyncLLM
-from server.errors import InvalidServerSettings
+from server.errors import EXIT_INTERRUPTED, EngineDied, InvalidServerSettings
+from server.last_resort import end_within
+from server.limits.connections import LimitedHttp
+from server.media.connector import install as install_media_connector
+from server.middleware import add_middleware
+from server.notices import say
 from server.openapi import describe_sparsity_p
+from server.probes import Readiness, add_probes
 from server.proof import check_plugin_loads, prove_backend_is_live
 from server.ready import announce_when_ready
 from server.serving import extend_serving
 from server.settings import ServerSettings
 from server.vllm_hooks import check_hooks
+from server.watchdog import watched
 
 
 async def serve(args: argparse.Namespace, settings: ServerSettings) -> None:
@@ -39,15 +49,30 @@ async def serve(args: argparse.Namespace, settings: ServerSettings) -> None:
 
     Raises:
         WinnowError: the configuration excludes pruning, or the workers do not prune.
+        EngineDied: a process of the engine died while it served.
     """
     check_hooks()
     check_plugin_loads()
-    signal.signal(signal.SIGTERM, _interrupt_start_up)
+    install_media_connector(settings.media)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt_start_up)
     sock = _bind(args)
     try:
         async with running_engine(args, settings) as engine:
+            readiness = Readiness(engine, settings.readiness_timeout_s)
+            await readiness.prove()
             app = await build_application(engine, args, settings)
-            shutdown = await _serve_http(app, sock, args, settings)
+            add_probes(app, readiness)
+            keep_routes(app, settings.access)
+            add_middleware(app, args, settings, engine)
+            engine.drain = Drain(app, engine)
+            engine.on_death = partial(_stop_http, app)
+            try:
+                shutdown = await _serve_http(app, sock, args, settings)
+            finally:
+                engine.drain = None
+            if not engine.is_stopping:
+                raise EngineDied
         await shutdown
     finally:
         sock.close()
@@ -70,15 +95,20 @@ def _bind(args: argparse.Namespace) -> socket.socket:
 
 
 def _interrupt_start_up(*_) -> None:
-    """Until vLLM's HTTP server takes the signals over."""
-    raise KeyboardInterrupt("terminated")
+    """Until vLLM's HTTP server takes the signals over.
+
+    Raises:
+        SystemExit: not KeyboardInterrupt, which vLLM swallows while it waits for its engine, and then waits on.
+    """
+    end_within()
+    raise SystemExit(EXIT_INTERRUPTED)
 
 
 @asynccontextmanager
 async def running_engine(args: argparse.Namespace, settings: ServerSettings) -> AsyncIterator[SparseAsyncLLM]:
     """The engine, proven to prune."""
     engine_args, vllm_config = _engine_configuration(args)
-    print(f"Winnow: loading {args.model} ...", flush=True)
+    say(f"Winnow: loading {args.model} ...", args)
     engine = SparseAsyncLLM(
         vllm_config,
         Executor.get_class(vllm_config),
@@ -89,9 +119,10 @@ async def running_engine(args: argparse.Namespace, settings: ServerSettings) -> 
         settings=settings,
     )
     try:
-        await engine.reset_mm_cache()  # vLLM's profiling left dummy pictures there
-        print(f"Winnow: {await prove_backend_is_live(engine, settings)}", flush=True)
-        yield engine
+        with watched(engine):
+            await engine.reset_mm_cache()  # vLLM's profiling left dummy pictures there
+            say(f"Winnow: {await prove_backend_is_live(engine, settings)}", args)
+            yield engine
     finally:
         engine.shutdown(timeout=vllm_config.shutdown_timeout)
 
@@ -125,8 +156,18 @@ async def build_application(engine: SparseAsyncLLM, args: argparse.Namespace, se
     return app
 
 
+def _stop_http(app: FastAPI) -> None:
+    """What the watchdog's thread does; before the HTTP server starts and behind its end there is nothing to stop."""
+    server = getattr(vars(app).get("state"), "server", None)
+    if server is not None:
+        server.should_exit = True
+
+
 async def _serve_http(app: FastAPI, sock: socket.socket, args: argparse.Namespace, settings: ServerSettings):
     """vLLM's HTTP server with vLLM's options (as its own `build_and_serve` passes them).
+
+    Two are added: a client that does not read its answer cannot keep the process alive, and one that does not finish
+    the head of its request is not waited for.
 
     Returns:
         An awaitable that ends the HTTP server; to be awaited when the engine is gone.
@@ -141,7 +182,7 @@ async def _serve_http(app: FastAPI, sock: socket.socket, args: argparse.Namespac
             host=args.host,
             port=args.port,
             log_level=args.uvicorn_log_level,
-            access_log=not args.disable_uvicorn_access_log,
+            access_log=False,  # server/access_log.py says more
             timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
             ssl_keyfile=args.ssl_keyfile,
             ssl_certfile=args.ssl_certfile,
@@ -150,6 +191,8 @@ async def _serve_http(app: FastAPI, sock: socket.socket, args: argparse.Namespac
             ssl_ciphers=args.ssl_ciphers,
             h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
             h11_max_header_count=args.h11_max_header_count,
+            timeout_graceful_shutdown=LAST_BYTES_S,
+            http=LimitedHttp,
             **({} if log_config is None else {"log_config": log_config}),
         )
     finally:

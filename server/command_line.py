@@ -3,12 +3,14 @@
 import argparse
 from dataclasses import fields
 
+import vllm.envs as envs
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from attention_backend import UnsupportedConfiguration, engine_args
 from server import demo
+from server.media.startup import check_media_options
 from server.settings import ServerSettings, add_arguments
 
 # Where our defaults differ from vLLM's; options of the command line win.
@@ -19,6 +21,12 @@ DEFAULTS = {
     # in between, the next request with this picture fails with HTTP 500, whoever sends it (vllm-project/vllm#46747,
     # #51897). Can go when a rejected or aborted request rolls that memory back.
     "mm_processor_cache_gb": 0,
+    # Media of one prompt; vLLM's default is 999 of each kind.
+    "limit_mm_per_prompt": {"image": 16, "video": 2, "audio": 2},
+    # Requests in flight finish after a stop signal, within the 30 seconds that Kubernetes gives; vLLM cuts them off.
+    "shutdown_timeout": 20,
+    # Who asks these asks them every few seconds. Answers from 400 on are logged all the same.
+    "disable_access_log_for_endpoints": "/livez,/readyz,/health,/metrics",
 }
 
 
@@ -42,7 +50,10 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ServerSettings]:
         args = parser.parse_args([*demo.options(model), *argv])
         args.model = str(demo.checkpoint(model))
     _refuse_other_launchers(args)
+    _refuse_traces_without_times(args)
+    _refuse_shared_request_ids()
     settings = ServerSettings.from_args(args)
+    check_media_options(args)
     _complete_engine_args(args, parser, settings)
     validate_parsed_serve_args(args)
     return args, settings
@@ -73,6 +84,24 @@ def _refuse_other_launchers(args: argparse.Namespace) -> None:
                 f"{option} is {getattr(args, option[2:].replace('-', '_'))}, but requests are checked and counted in "
                 f"one HTTP process. {remedy}."
             )
+
+
+def _refuse_traces_without_times(args: argparse.Namespace) -> None:
+    """vLLM takes the times of a span from its statistics; without them the first request would end the engine."""
+    if args.otlp_traces_endpoint is not None and args.disable_log_stats:
+        raise UnsupportedConfiguration(
+            f"--otlp-traces-endpoint is {args.otlp_traces_endpoint} and --disable-log-stats is set, but traces are "
+            "made of these statistics. Leave one of them out."
+        )
+
+
+def _refuse_shared_request_ids() -> None:
+    """Clients name their requests, and the engine must not take two for one."""
+    if envs.VLLM_DISABLE_REQUEST_ID_RANDOMIZATION:
+        raise UnsupportedConfiguration(
+            "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION is set, but then a client can disturb another's request by giving "
+            "its own the same name. Unset the variable."
+        )
 
 
 def _complete_engine_args(args: argparse.Namespace, parser: argparse.ArgumentParser, settings: ServerSettings) -> None:

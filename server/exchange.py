@@ -17,9 +17,15 @@ Item = TypeVar("Item")
 
 @dataclass(slots=True)
 class ReportSlot:
-    """Holds the newest report of one prompt; the sequences of `n > 1` share it, because they prune alike."""
+    """Holds the newest report of one prompt; the sequences of `n > 1` share it, because they prune alike.
+
+    Attributes:
+        report: None until it arrives.
+        request_id: of the HTTP request that the prompt came with; None for the server's own.
+    """
 
     report: SparsityReport | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

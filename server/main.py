@@ -9,9 +9,9 @@ from vllm.logger import configure_logging_from_args
 
 from attention_backend import WinnowError
 from server.command_line import parse
+from server.errors import EXIT_ENGINE_DIED, EXIT_INTERRUPTED, EngineDied
 
 EXIT_UNSUPPORTED = 2
-EXIT_INTERRUPTED = 130
 
 
 def main(argv: list[str]) -> int:
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
         argv: the arguments without the program's name.
 
     Returns:
-        The exit status: 2 when options are wrong or exclude pruning.
+        The exit status: 2 when options are wrong or exclude pruning, 3 when the engine died.
     """
     cli_env_setup()
     try:
@@ -35,6 +35,8 @@ def main(argv: list[str]) -> int:
         return _refuse(str(error))
     except ValidationError as error:
         return _refuse(" ".join(fault["msg"] for fault in error.errors()))
+    except EngineDied:
+        return EXIT_ENGINE_DIED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0

@@ -9,9 +9,11 @@ from fastapi import FastAPI
 
 from attention_backend import SparsityConfig
 from server import demo
+from server.notices import say
 from server.settings import ServerSettings
 
 POLL_INTERVAL_S = 0.05
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TEXT_REQUEST = {"messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 32, "sparsity_p": 0.975}
 
 
@@ -19,7 +21,7 @@ async def announce_when_ready(app: FastAPI, args: argparse.Namespace, settings: 
     """Wait until vLLM's HTTP server accepts connections, then print how to ask it something."""
     while not getattr(getattr(app.state, "server", None), "started", False):
         await asyncio.sleep(POLL_INTERVAL_S)
-    print(greeting(app, args, settings), flush=True)
+    say(greeting(app, args, settings), args)
 
 
 def greeting(app: FastAPI, args: argparse.Namespace, settings: ServerSettings) -> str:
@@ -28,7 +30,18 @@ def greeting(app: FastAPI, args: argparse.Namespace, settings: ServerSettings) -
     return (
         f"\nWinnow serves {model_config.served_model_name} at {base_url(args)} (sparsity_p {settings.sparsity_p} by "
         f"default, {selection(settings.sparsity)}). Stop it with Ctrl+C. Ask it something:\n\n"
-        f"{curl(args, with_image=model_config.is_multimodal_model)}\n"
+        f"{curl(args, with_image=model_config.is_multimodal_model, with_key=settings.access.asks_for_keys)}\n"
+        f"{warning(args, settings)}"
+    )
+
+
+def warning(args: argparse.Namespace, settings: ServerSettings) -> str:
+    """A line for those who open the server to others without a key."""
+    if settings.access.asks_for_keys or args.uds or args.host in LOOPBACK:
+        return ""
+    return (
+        f"\nWarning: --host is {args.host or 'every address'} and there is no API key, so whoever reaches this address "
+        "may ask. Set WINNOW_API_KEYS or --api-keys-file, unless something in front of the server asks for keys.\n"
     )
 
 
@@ -45,13 +58,13 @@ def base_url(args: argparse.Namespace) -> str:
     return f"{'https' if args.ssl_certfile else 'http'}://{host}:{args.port}"
 
 
-def curl(args: argparse.Namespace, *, with_image: bool) -> str:
+def curl(args: argparse.Namespace, *, with_image: bool, with_key: bool = False) -> str:
     """A command that works as it stands: the picture lies in a request file beside the code."""
     body = f"@{demo.REQUEST}" if with_image else json.dumps(TEXT_REQUEST)
     words = ["curl", "-s"]
     if args.uds:
         words += ["--unix-socket", args.uds]
     words += [f"{base_url(args)}/v1/chat/completions", "-H", "Content-Type: application/json"]
-    if args.api_key:
+    if with_key:
         words += ["-H", "Authorization: Bearer YOUR_API_KEY"]
     return shlex.join([*words, "-d", body])

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +21,17 @@ def _environment_is_read_anew():
     """An engine in this process makes vLLM read its environment variables once and for all; tests change them."""
     if "vllm.envs" in sys.modules:
         sys.modules["vllm.envs"].disable_envs_cache()
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], Path]:
+    """The path of a program of packaging/tools.sh; its absence is a failure, because nothing would be tested."""
+    tools = Path(sys.prefix) / "tools"
+
+    def find(name: str) -> Path:
+        path = tools / "bin" / name
+        if not path.is_file():
+            pytest.fail(f"{path} is missing. Run `make test`, or: bash packaging/tools.sh {tools} {sys.executable}")
+        return path
+
+    return find

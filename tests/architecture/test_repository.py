@@ -62,7 +62,7 @@ def test_nothing_is_parked():
 
 def test_tests_mirror_the_packages():
     """`tests/<package>/**/test_x.py` for code; the other folders of `tests/` are listed here."""
-    others = {"architecture", "integration", "packaging", "reference"}
+    others = {"architecture", "helm", "image", "integration", "packaging", "reference"}
     folders = {name.split("/")[1] for name in tracked_files() if name.startswith("tests/") and name.count("/") > 1}
     assert folders <= {*PACKAGES, *others}
 

@@ -7,12 +7,23 @@ import openai
 import pytest
 
 from attention_backend import SparsityReport
+from tests.server.guarded import KEY_FILE, OPTIONS
 from tests.server.harness import Server, encoded, picture, question, running_server, video_url_of
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[Server]:
     with running_server(tmp_path_factory.mktemp("server") / "log.txt") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory) -> Iterator[Server]:
+    """A server that asks for keys and has tight limits; KEYS and LIMITS of tests/server/guarded.py."""
+    folder = tmp_path_factory.mktemp("guarded")
+    key_file = folder / "keys.toml"
+    key_file.write_text(KEY_FILE)
+    with running_server(folder / "log.txt", api_keys_file=key_file, **OPTIONS) as server:
         yield server
 
 

@@ -32,6 +32,7 @@ class Server:
 
     url: str
     log: Path
+    process: subprocess.Popen
 
     def post(self, path: str, body: str) -> httpx.Response:
         """Send a body exactly as written, NaN included."""
@@ -53,16 +54,24 @@ class Server:
 
 
 @contextmanager
-def running_server(log: Path) -> Iterator[Server]:
-    """Start `python -m server --model demo`, wait until it says that it is ready, and stop it at the end."""
+def running_server(log: Path, **more_options: object) -> Iterator[Server]:
+    """Start `python -m server --model demo`, wait until it says that it is ready, and stop it at the end.
+
+    Args:
+        log: where its output goes.
+        more_options: such as `shutdown_timeout=30`; a list is several words.
+    """
     port = free_port()
     options = {
         "--model": "demo",
         "--port": port,
         "--sparsity-p": DEFAULT_SPARSITY_P,
         "--min-sparsity-p": MIN_SPARSITY_P,
+        **{f"--{name.replace('_', '-')}": value for name, value in more_options.items()},
     }
-    command = [sys.executable, "-m", "server", *(str(word) for option in options.items() for word in option)]
+    command = [sys.executable, "-m", "server"]
+    for flag, value in options.items():
+        command += [flag, *(str(word) for word in (value if isinstance(value, list) else [value]))]
     environment = {**os.environ, "VLLM_ENABLE_RESPONSES_API_STORE": "1"}
     with log.open("w") as log_file:
         process = subprocess.Popen(
@@ -75,7 +84,7 @@ def running_server(log: Path) -> Iterator[Server]:
             "the server's start",
         )
         assert process.poll() is None, log.read_text()[-4000:]
-        yield Server(f"http://127.0.0.1:{port}", log)
+        yield Server(f"http://127.0.0.1:{port}", log, process)
     finally:
         stop(process)
 

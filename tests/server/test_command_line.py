@@ -38,7 +38,11 @@ def test_the_engine_gets_what_pruning_needs():
 
 @pytest.mark.parametrize(
     ("option", "name", "default", "explicit"),
-    [("--host", "host", "127.0.0.1", "0.0.0.0"), ("--mm-processor-cache-gb", "mm_processor_cache_gb", 0, 4.0)],
+    [
+        ("--host", "host", "127.0.0.1", "0.0.0.0"),
+        ("--mm-processor-cache-gb", "mm_processor_cache_gb", 0, 4.0),
+        ("--shutdown-timeout", "shutdown_timeout", 20, 0),
+    ],
 )
 def test_our_defaults_and_explicit_options(option, name, default, explicit):
     assert getattr(parse(["--model", "some/model"])[0], name) == default
@@ -73,12 +77,19 @@ def test_a_folder_named_demo_comes_before_the_bundled_model(tmp_path, monkeypatc
         (["--headless"], "--headless is True"),
         (["--grpc"], "--grpc is True"),
         (["--api-server-count", "2"], "--api-server-count is 2"),
+        (["--disable-log-stats", "--otlp-traces-endpoint", "http://here:4317"], "traces are made of these statistics"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_contradicting_options_are_refused(arguments, sentence):
     with pytest.raises(UnsupportedConfiguration, match=sentence):
         parse(["--model", "some/model", *arguments])
+
+
+def test_names_of_requests_must_not_meet_in_the_engine(monkeypatch):
+    monkeypatch.setenv("VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", "1")
+    with pytest.raises(UnsupportedConfiguration, match="VLLM_DISABLE_REQUEST_ID_RANDOMIZATION is set"):
+        parse(["--model", "some/model"])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.output_processor import OutputProcessor
+from vllm.v1.metrics.stats import RequestStateStats
 
 from attention_backend import REPORT
 from server.engine import ReportingOutputProcessor, SparseAsyncLLM
@@ -81,8 +82,9 @@ class Metrics:
     def __init__(self):
         self.counts = Counter()
 
-    def count_finished(self, report):
+    def count_finished(self, report, decode_s):
         self.counts["finished"] += 1
+        self.counts["decode_s"] += decode_s
 
     def count_dropped_feedback(self, num_dropped):
         self.counts["dropped"] += num_dropped
@@ -101,8 +103,9 @@ def processor(monkeypatch) -> ReportingOutputProcessor:
     monkeypatch.setattr(OutputProcessor, "process_outputs", process_outputs)
     processor = object.__new__(ReportingOutputProcessor)
     processor.metrics = Metrics()
+    stats = RequestStateStats(first_token_ts=10.0, last_token_ts=12.5)
     processor.request_states = {
-        name: SimpleNamespace(queue=SimpleNamespace()) for name in ("running", "last", "last of two")
+        name: SimpleNamespace(queue=SimpleNamespace(), stats=stats) for name in ("running", "last", "last of two")
     }
     return processor
 
@@ -119,8 +122,14 @@ def test_reports_leave_the_outputs_and_count_when_their_request_is_gone(processo
         output("running", make_report(feedback_dropped=2)), output("last", make_report(sparsity_p=0.7)),
         output("last of two"), output("aborted", make_report(feedback_dropped=1)),
     ])  # fmt: skip
-    assert processor.metrics.counts == {"finished": 1, "dropped": 3}
+    assert processor.metrics.counts == {"finished": 1, "dropped": 3, "decode_s": 2.5}
     assert states["last"].queue.winnow_report_slot.report.sparsity_p == 0.7
+
+
+def test_without_vllms_statistics_no_time_is_counted(processor, make_report):
+    processor.request_states["last"].stats = None
+    processor.process_outputs([output("last", make_report())])
+    assert processor.metrics.counts == {"finished": 1, "dropped": 0, "decode_s": 0}
 
 
 def test_foreign_transfer_parameters_stay(processor, make_report):

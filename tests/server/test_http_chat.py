@@ -1,8 +1,6 @@
 """/v1/chat/completions through the official SDK: pictures, streams, tools, JSON schema, logprobs, n, videos."""
 
-import http.server
 import json
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -176,27 +174,6 @@ def test_several_pictures(client, picture_url):
 def test_video(client, video_url):
     answer = ask(client, question({"type": "video_url", "video_url": {"url": video_url}}), 0.6)
     check_sparse(answer.usage, 0.6)
-
-
-def test_picture_by_url(client, about_picture, picture_png):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "image/png")
-            self.end_headers()
-            self.wfile.write(picture_png)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{web.server_port}/picture.png"
-        by_url = ask(client, question({"type": "image_url", "image_url": {"url": url}}), 0.6)
-        web.shutdown()
-    inline = ask(client, about_picture, 0.6)
-    assert by_url.choices[0].message.content == inline.choices[0].message.content
-    assert by_url.usage.sparsity == inline.usage.sparsity
 
 
 def test_clients_at_once_get_what_they_get_alone(client, about_picture):

@@ -1,10 +1,14 @@
 """/metrics moves by what `usage.sparsity` says."""
 
+import re
+import time
+
 import httpx
 import pytest
 
 COUNTERS = (
     "winnow_freed_tokens_total",
+    "winnow_prompt_blocks_total",
     "winnow_freed_blocks_total",
     "winnow_token_ratio_count",
     "winnow_token_ratio_sum",
@@ -42,6 +46,7 @@ def test_sparse_requests(server, client, about_picture, n):
         "sparse": n,
         "dense": 0,
         "winnow_freed_tokens_total": n * (len(kept) * usage.prompt_tokens - sum(kept)),
+        "winnow_prompt_blocks_total": n * num_dense_blocks,
         "winnow_freed_blocks_total": n * (1 - sparsity["kv_ratio"]) * num_dense_blocks,
         "winnow_token_ratio_count": n,
         "winnow_token_ratio_sum": n * sparsity["token_ratio"],
@@ -63,6 +68,24 @@ def test_a_request_that_ends_at_a_stop_string_counts_once(server, client, about_
     before = readings(server)
     ask(client, about_picture, 0.4, temperature=0, stop=[text[:1] or "x"])
     assert moved(server, before)["sparse"] == 1
+
+
+def test_freed_blocks_are_counted_for_as_long_as_the_answer_takes(server, client, about_picture):
+    name = "winnow_freed_block_seconds_total"
+    before, freed_before, start_s = server.metric(name), server.metric("winnow_freed_blocks_total"), time.monotonic()
+    client.chat.completions.create(
+        model="demo", messages=about_picture, max_tokens=4, extra_body={"sparsity_p": 0.4, "min_tokens": 4}
+    )
+    wall_s, freed_blocks = time.monotonic() - start_s, server.metric("winnow_freed_blocks_total") - freed_before
+    assert 0 < server.metric(name) - before < freed_blocks * wall_s
+
+
+def test_the_size_of_the_cache_is_vllms(server):
+    config = re.search(r"^vllm:cache_config_info\{.*\}", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)[0]
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', config))
+    assert server.metric("winnow_kv_cache_blocks", model_name="demo") == float(labels["num_gpu_blocks"])
+    tokens = server.metric("winnow_kv_cache_dense_tokens", model_name="demo")
+    assert tokens == pytest.approx(float(labels["kv_cache_size_tokens"]), rel=0.01)
 
 
 def test_vllms_metrics_stay_on_the_same_page(server):

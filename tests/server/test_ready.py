@@ -8,13 +8,14 @@ import pytest
 
 from attention_backend import SparsityConfig
 from server import demo
-from server.ready import base_url, curl, selection
+from server.access.policies import read_policies
+from server.access.settings import AccessSettings
+from server.ready import base_url, curl, selection, warning
+from server.settings import ServerSettings
 
 
 def arguments(**changes):
-    return SimpleNamespace(
-        **{"host": "127.0.0.1", "port": 8000, "ssl_certfile": None, "uds": None, "api_key": None, **changes}
-    )
+    return SimpleNamespace(**{"host": "127.0.0.1", "port": 8000, "ssl_certfile": None, "uds": None, **changes})
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,16 @@ def test_a_baseline_is_called_one():
     assert selection(SparsityConfig(ranking="recent")) == "selection zipvl, baseline for benchmarks: ranking recent"
 
 
+@pytest.mark.parametrize(
+    ("host", "keys", "is_warned"),
+    [("0.0.0.0", None, True), ("", None, True), ("10.1.2.3", None, True), ("0.0.0.0", "a=0123456789abcdef", False),
+     ("127.0.0.1", None, False), ("::1", None, False)],
+)  # fmt: skip
+def test_who_opens_the_server_without_a_key_is_warned(host, keys, is_warned):
+    settings = ServerSettings(access=AccessSettings(policies=read_policies(None, keys, [])))
+    assert ("there is no API key" in warning(arguments(host=host), settings)) == is_warned
+
+
 def test_image_request_comes_from_a_file_that_exists():
     words = shlex.split(curl(arguments(), with_image=True))
     file = words[words.index("-d") + 1]
@@ -52,7 +63,7 @@ def test_text_model_gets_a_text_request():
 
 
 def test_key_socket_and_tls_show():
-    words = shlex.split(curl(arguments(api_key=["k"], uds="/run/w.sock", ssl_certfile="c.pem"), with_image=True))
+    words = shlex.split(curl(arguments(uds="/run/w.sock", ssl_certfile="c.pem"), with_image=True, with_key=True))
     assert "Authorization: Bearer YOUR_API_KEY" in words
     assert words[words.index("--unix-socket") + 1] == "/run/w.sock"
     assert any(word.startswith("https://") for word in words)

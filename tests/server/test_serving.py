@@ -10,11 +10,13 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
 from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
+from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 
 from attention_backend import UnsupportedConfiguration
 from server.aliases import AliasedModels
 from server.errors import RequestRefused
 from server.exchange import Exchange, current_exchange, entered
+from server.limits.texts import LimitedTokenization
 from server.serving import SparseChat, SparseChatBatch, SparseCompletion, SparseResponses, extend_serving
 from server.settings import ServerSettings
 
@@ -23,10 +25,11 @@ EXTENDED = {
     "openai_serving_chat_batch": (OpenAIServingChatBatch, SparseChatBatch),
     "openai_serving_completion": (OpenAIServingCompletion, SparseCompletion),
     "openai_serving_responses": (OpenAIServingResponses, SparseResponses),
+    "serving_tokenization": (ServingTokenization, LimitedTokenization),
 }
 
 
-def test_every_route_with_the_field_is_extended():
+def test_every_route_that_reads_our_fields_or_has_our_limits_is_extended():
     settings = ServerSettings()
     state = SimpleNamespace(**{name: object.__new__(base) for name, (base, _) in EXTENDED.items()})
     state.openai_serving_models = object.__new__(OpenAIServingModels)
@@ -70,12 +73,13 @@ def test_vllm_sees_the_model_that_an_alias_stands_for(monkeypatch, asked, reache
 def responses(monkeypatch) -> SparseResponses:
     """Behind it an engine that refuses every sparse prompt, and vLLM's own check that passes."""
 
-    def refuse_partial_prefill(prompt, sparsity_p):
-        raise RequestRefused("too long", param="sparsity_p")
+    def check_prompt(prompt, sparsity_p):
+        if sparsity_p < 1.0:
+            raise RequestRefused("too long", param="sparsity_p")
 
     monkeypatch.setattr(OpenAIServingResponses, "_validate_generator_input", lambda self, engine_input: None)
     serving = object.__new__(SparseResponses)
-    serving.engine_client = SimpleNamespace(refuse_partial_prefill=refuse_partial_prefill)
+    serving.engine_client = SimpleNamespace(check_prompt=check_prompt)
     return serving
 
 

@@ -27,6 +27,12 @@ def test_default_outside_the_bounds_is_refused(sparsity_p):
         ServerSettings(sparsity_p=sparsity_p, min_sparsity_p=0.5, max_sparsity_p=0.7)
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_readiness_timeout_must_pass(seconds):
+    with pytest.raises(InvalidServerSettings, match=r"--readiness-timeout is .* Choose one"):
+        ServerSettings(readiness_timeout_s=seconds)
+
+
 def test_bounds_are_inclusive():
     assert ServerSettings(sparsity_p=0.5, min_sparsity_p=0.5, max_sparsity_p=0.5).sparsity_p == 0.5
 

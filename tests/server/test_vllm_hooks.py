@@ -4,12 +4,11 @@ import pytest
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from attention_backend import UnsupportedConfiguration
-from server.vllm_hooks import HOOKS, become, check_hooks
+from server.vllm_hooks import become, check_hooks
 
 
 def test_the_pinned_vllm_has_every_hook():
     check_hooks()
-    assert len(HOOKS) == 15
 
 
 def test_a_changed_hook_is_named():

@@ -1,0 +1,1 @@
+"""How large one request may be, in bytes, seconds, tokens, sequences and grammar."""

@@ -1,0 +1,65 @@
+"""Limits on the head of a request, its first line and headers: uvicorn waits for it without end and keeps all of it.
+
+vLLM's `--h11-max-*` options limit it for uvicorn's slower parser, which is used only where httptools is missing.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 1 << 16
+MAX_HEAD_S = 10.0
+
+
+class LimitedHttp(HttpToolsProtocol):
+    """uvicorn's HTTP connection, closed when a head is too long or takes too long."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_in_head = False
+        self._num_head_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_in_head:
+            self._num_head_bytes += len(data)
+            if self._num_head_bytes > MAX_HEAD_BYTES:
+                self._close(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begin_head()
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def _begin_head(self) -> None:
+        self._end_head()
+        self._is_in_head, self._num_head_bytes = True, 0
+        self._timer = self.loop.call_later(MAX_HEAD_S, self._close, HTTPStatus.REQUEST_TIMEOUT)
+
+    def _end_head(self) -> None:
+        self._is_in_head = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close(self, status: HTTPStatus) -> None:
+        """Say why, unless an answer to an earlier request is on its way, and go."""
+        self._end_head()
+        if self.cycle is None or self.cycle.response_complete:
+            line = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            self.transport.write(line.encode())
+        self.transport.close()

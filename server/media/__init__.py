@@ -1,0 +1,1 @@
+"""Pictures and videos of strangers: where they may come from, how large they may be, and how they are loaded."""
