@@ -58,5 +58,5 @@ $(VENV)/tools.stamp: packaging/tools.sh | $(VENV)/ready.stamp
 	@touch $@
 
 clean:
-	rm -rf '$(VENV)' demo-data .pytest_cache .ruff_cache build dist
+	rm -rf '$(VENV)' demo-data .pytest_cache .ruff_cache .hypothesis .schemathesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
