@@ -27,6 +27,7 @@ from server.engine import SparseAsyncLLM
 from server.errors import EXIT_INTERRUPTED, EngineDied, InvalidServerSettings
 from server.last_resort import end_within
 from server.limits.connections import LimitedHttp
+from server.limits.validation import fail_fast
 from server.media.connector import install as install_media_connector
 from server.middleware import add_middleware
 from server.notices import say
@@ -64,6 +65,7 @@ async def serve(args: argparse.Namespace, settings: ServerSettings) -> None:
             app = await build_application(engine, args, settings)
             add_probes(app, readiness)
             keep_routes(app, settings.access)
+            fail_fast(app)
             add_middleware(app, args, settings, engine)
             engine.drain = Drain(app, engine)
             engine.on_death = partial(_stop_http, app)

@@ -14,6 +14,7 @@ from server.access_log import AccessLog
 from server.engine import SparseAsyncLLM
 from server.limits.bodies import Bodies
 from server.limits.deadlines import Deadlines
+from server.refusals import refused_requests
 from server.request_ids import RequestIds
 from server.settings import ServerSettings
 
@@ -27,6 +28,7 @@ def add_middleware(app: FastAPI, args: argparse.Namespace, settings: ServerSetti
         settings: ours.
         engine: the one that answers.
     """
+    refused_requests()
     # vLLM has built its own layers already, and `add_middleware` comes too late then.
     stack = app.middleware_stack or app.build_middleware_stack()
     for layer in reversed(layers(args, settings, engine)):

@@ -99,6 +99,7 @@ def add_probes(app: FastAPI, readiness: Readiness) -> None:
 def _unready(problem: str) -> JSONResponse:
     return refusal(
         problem,
+        reason=None,
         status=HTTPStatus.SERVICE_UNAVAILABLE,
         error_type="ServiceUnavailableError",
         headers={"Retry-After": str(RETRY_AFTER_S)},

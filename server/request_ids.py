@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import RequestRefused
 from server.record import RequestRecord, begin_record, current_record
-from server.refusals import refusal
+from server.refusals import Reason, refusal
 
 HEADER = "X-Request-Id"
 FIELD = "request_id"
@@ -53,8 +53,10 @@ class RequestIds:
 
 def _refusal_of(given: list[str]) -> ASGIApp:
     if len(given) > 1:
-        return refusal(f"{HEADER} is there {len(given)} times, but names one request. Send it once.", param=HEADER)
-    return refusal(_broken_rule(HEADER, given[0]), param=HEADER)
+        message = f"{HEADER} is there {len(given)} times, but names one request. Send it once."
+    else:
+        message = _broken_rule(HEADER, given[0])
+    return refusal(message, reason=Reason.REQUEST_ID, param=HEADER)
 
 
 def _broken_rule(name: str, value: str) -> str:

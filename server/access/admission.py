@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.access.callers import current_caller
 from server.access.rates import RETRY_AFTER_S, Excess
-from server.refusals import refusal
+from server.refusals import Reason, refusal
 
 
 class Admission:
@@ -58,9 +58,10 @@ class Admission:
             f"{num_in_flight} requests run or wait, but the server takes {self._max_in_flight} at a time "
             "(--max-num-seqs and --max-queued-requests together). Send it again later.",
             RETRY_AFTER_S,
+            Reason.QUEUE,
         )
 
 
 def _refused(excess: Excess, status: HTTPStatus, error_type: str) -> ASGIApp:
     headers = {"Retry-After": str(excess.retry_after_s)}
-    return refusal(excess.message, status=status, error_type=error_type, headers=headers)
+    return refusal(excess.message, reason=excess.reason, status=status, error_type=error_type, headers=headers)

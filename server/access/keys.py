@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.access.callers import Caller, begin_call
 from server.access.policies import digest_of
 from server.record import current_record
-from server.refusals import refusal
+from server.refusals import Reason, count_refusal, refusal
 
 # Where Anthropic's SDK puts its key.
 ANTHROPIC_HEADER = "X-Api-Key"
@@ -53,6 +53,7 @@ class Keys:
             _let_in(caller)
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
+            count_refusal(Reason.UNAUTHORIZED)
             await send({"type": "websocket.close", "code": WEBSOCKET_POLICY_VIOLATION})
         else:
             await _unauthorized(is_missing=given is None)(scope, receive, send)
@@ -100,6 +101,7 @@ def _unauthorized(*, is_missing: bool) -> ASGIApp:
     problem = "carries no API key" if is_missing else "carries an API key that this server does not know"
     return refusal(
         f"The request {problem}, but this route asks for one. Send one key as `Authorization: Bearer KEY`.",
+        reason=Reason.UNAUTHORIZED,
         status=HTTPStatus.UNAUTHORIZED,
         error_type="AuthenticationError",
         param="Authorization",

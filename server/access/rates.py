@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from server.refusals import Reason
+
 WINDOW_S = 60.0
 # When a slot comes free nobody knows; most answers take longer than this.
 RETRY_AFTER_S = 1
@@ -19,10 +21,12 @@ class Excess:
     Attributes:
         message: what there is, the rule and the remedy.
         retry_after_s: whole seconds after which it may be sent again.
+        reason: to count it under.
     """
 
     message: str
     retry_after_s: int
+    reason: Reason
 
 
 @dataclass(slots=True)
@@ -48,6 +52,7 @@ class Allowance:
                 f"{self._num_running} requests of this key are running, but it may have {self.concurrent_requests} at "
                 "a time. Send it again when one has ended.",
                 RETRY_AFTER_S,
+                Reason.CONCURRENCY,
             )
         return self._excess_of_rate()
 
@@ -64,6 +69,7 @@ class Allowance:
             f"{len(self._starts_s)} requests of this key began in the last minute, but it may begin "
             f"{self.requests_per_minute}. Send it again in {retry_after_s} s.",
             max(retry_after_s, RETRY_AFTER_S),
+            Reason.RATE,
         )
 
     def begin(self) -> None:

@@ -14,7 +14,7 @@ from server.access.callers import current_caller
 from server.access.paths import DOCS, METRICS, PROBES, SERVED
 from server.access.settings import AccessSettings
 from server.errors import InvalidServerSettings
-from server.refusals import refusal
+from server.refusals import Reason, refusal
 
 
 def keep_routes(app: FastAPI, access: AccessSettings) -> None:
@@ -87,6 +87,7 @@ class OperatorsOnly:
         name = "nobody" if caller is None else caller.name
         answer = refusal(
             f"The key is that of {name}, but this route is for operators. Use an operator's key.",
+            reason=Reason.FORBIDDEN,
             status=HTTPStatus.FORBIDDEN,
             error_type="PermissionDeniedError",
             param="Authorization",

@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.limits.fields import unknown_sparsity_field
 from server.limits.settings import MIB, RequestLimits
-from server.refusals import refusal
+from server.limits.values import num_values_over_limit
+from server.refusals import Reason, refusal
 
 BODILESS = ("GET", "HEAD", "OPTIONS")
 RETRY_AFTER_S = 1
@@ -45,7 +46,7 @@ class Bodies:
             answer = await self._read(receive, held)
             if answer is None:
                 body = held.whole()
-                answer = unknown_sparsity_field(scope, body) or self._app
+                answer = self._too_many_values(body) or unknown_sparsity_field(scope, body) or self._app
                 receive = _replayed(body, receive)
             await answer(scope, receive, send)
         except ClientGone:
@@ -80,15 +81,28 @@ class Bodies:
         return refusal(
             f"The body has {num_bytes} bytes or more, but may have {self._limits.max_body_bytes}. Send less, such as "
             "smaller pictures or their URLs, or raise --max-body-mib.",
+            reason=Reason.BODY,
             status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             param="Content-Length",
             headers=CLOSE,
+        )
+
+    def _too_many_values(self, body: bytes) -> ASGIApp | None:
+        num_values = num_values_over_limit(body, self._limits)
+        if num_values is None:
+            return None
+        return refusal(
+            f"The body has {num_values} JSON values, but may have {self._limits.max_json_values}. Send fewer, such as "
+            "a text instead of its tokens, or raise --max-json-values.",
+            reason=Reason.BODY,
+            status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         )
 
     def _too_many(self, num_bytes: int) -> ASGIApp:
         return refusal(
             f"Requests in flight hold {num_bytes // MIB} MiB, but may hold {self._limits.max_bodies_mib} together. "
             "Send it again later, or raise --max-bodies-mib.",
+            reason=Reason.BODIES,
             status=HTTPStatus.SERVICE_UNAVAILABLE,
             error_type="ServiceUnavailableError",
             headers={**CLOSE, "Retry-After": str(RETRY_AFTER_S)},
@@ -98,6 +112,7 @@ class Bodies:
         return refusal(
             f"{num_bytes} bytes of the body have come in {self._limits.max_upload_s:g} s, but the whole of it must. "
             "Send it faster, or raise --max-upload-s.",
+            reason=Reason.UPLOAD,
             status=HTTPStatus.REQUEST_TIMEOUT,
             error_type="RequestTimeoutError",
             headers=CLOSE,

@@ -9,6 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from server.refusals import Reason, count_refusal
+
 MAX_HEAD_BYTES = 1 << 16
 MAX_HEAD_S = 10.0
 
@@ -58,6 +60,9 @@ class LimitedHttp(HttpToolsProtocol):
 
     def _close(self, status: HTTPStatus) -> None:
         """Say why, unless an answer to an earlier request is on its way, and go."""
+        # A connection on which nothing came is no request.
+        if self._num_head_bytes:
+            count_refusal(Reason.HEAD)
         self._end_head()
         if self.cycle is None or self.cycle.response_complete:
             line = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

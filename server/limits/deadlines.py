@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 
-from server.refusals import refusal
+from server.refusals import Reason, count_refusal, refusal
 
 # For vLLM to stop by itself; then its code is cancelled.
 GRACE_S = 10.0
@@ -55,8 +55,9 @@ class Deadlines:
         )
         status, error_type = HTTPStatus.GATEWAY_TIMEOUT, "TimeoutError"
         if not answer.has_begun:
-            await refusal(message, status=status, error_type=error_type)(scope, receive, send)
+            await refusal(message, reason=Reason.TIME, status=status, error_type=error_type)(scope, receive, send)
         elif answer.is_open_stream:
+            count_refusal(Reason.TIME)
             event = json.dumps(create_error_response(message, error_type, status).model_dump())
             body = f"data: {event}\n\ndata: [DONE]\n\n".encode()
             await send({"type": "http.response.body", "body": body, "more_body": False})

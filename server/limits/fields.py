@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Scope
 
 from attention_backend import SPARSITY_P
 from server.errors import RequestRefused
-from server.refusals import refusal
+from server.refusals import Reason, refusal
 
 PREFIX = "sparsity"
 # Bodies without any of these need not be read twice.
@@ -69,6 +69,7 @@ def unknown_sparsity_field(scope: Scope, body: bytes) -> ASGIApp | None:
     return refusal(
         f"{name[:80]} is set, but {path[:80]} runs with the server's default. Leave it out, or use one of "
         f"{' '.join(sorted(KNOWING_PATHS))}.",
+        reason=Reason.FIELD,
         param=name[:80],
     )
 

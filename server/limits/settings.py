@@ -15,6 +15,7 @@ class RequestLimits:
     Attributes:
         max_body_mib: body of a request.
         max_bodies_mib: bodies of all requests in flight.
+        max_json_values: list items and fields in a body, at any depth.
         max_upload_s: until the whole body is there.
         max_request_s: until the whole answer is there, the body's way here included.
         max_sequences: prompts times `n`.
@@ -31,6 +32,7 @@ class RequestLimits:
 
     max_body_mib: int = 64
     max_bodies_mib: int = 2048
+    max_json_values: int = 1 << 20
     max_upload_s: float = 60.0
     max_request_s: float = 600.0
     max_sequences: int = 128
@@ -45,6 +47,7 @@ class RequestLimits:
         for name, low, high in (
             ("max_body_mib", 1, 65_536),
             ("max_bodies_mib", self.max_body_mib, 1 << 20),
+            ("max_json_values", 1, 1 << 30),
             ("max_upload_s", 0.1, 86_400),
             ("max_request_s", 0.1, 86_400),
             ("max_sequences", 1, 16_384),
@@ -95,6 +98,7 @@ def flag(name: str) -> str:
 HELP = {
     "max_body_mib": "Largest body of a request in MiB.",
     "max_bodies_mib": "Bodies of all requests in flight together, in MiB; more get HTTP 503.",
+    "max_json_values": "Values in the JSON of a request: list items and fields, at any depth.",
     "max_upload_s": "Seconds until the whole body of a request must be there.",
     "max_request_s": "Seconds until the whole answer must be there; then the request ends with an error.",
     "max_sequences": "Sequences that one request may ask for: its prompts times n.",

@@ -64,4 +64,4 @@ def test_labels_are_bounded(metrics):
     for family in REGISTRY.collect():
         if family.name.startswith("winnow_"):
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-            assert labels <= {"model_name", "mode"}, family.name
+            assert labels <= {"model_name", "mode", "reason"}, family.name
