@@ -16,6 +16,7 @@ from attention_backend.config import SparsityConfig
 from attention_backend.errors import InvalidSparsityP
 from attention_backend.request import REPORT, SparsityReport, pack_mask, returns_kept, sparsity_p_of, token_ratio
 from attention_backend.vllm_adapter.feedback import Kept, feedback_of
+from attention_backend.vllm_adapter.grammar_time import TimedGrammars
 from attention_backend.vllm_adapter.manager import TopPKVCacheManager, TopPManager
 from attention_backend.vllm_adapter.startup_checks import check_managers
 
@@ -40,6 +41,7 @@ class TopPScheduler(AsyncScheduler):
         check_managers(managers)
         self._managers_by_layer: list[TopPManager] = sorted(managers, key=lambda manager: manager.kv_cache_spec.layer)
         self.kv_cache_manager = TopPKVCacheManager.take_over(self.kv_cache_manager)
+        TimedGrammars.take_over(self.structured_output_manager)
         self._config = SparsityConfig.from_additional_config(self.vllm_config.additional_config)
         self._pruned: dict[str, _Pruned] = {}
         self._refused: set[str] = set()

@@ -10,6 +10,7 @@ from vllm.v1.attention.backends.flash_attn import FlashAttentionImpl, FlashAtten
 from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.single_type_kv_cache_manager import SingleTypeKVCacheManager
+from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.worker import gpu_model_runner
 from vllm.v1.worker.block_table import MultiGroupBlockTable
 from vllm.v1.worker.gpu import model_runner as gpu_model_runner_v2
@@ -32,6 +33,7 @@ HOOKS: dict[type, tuple[str, ...]] = {
         "update_from_output",
         "add_request",
     ),
+    StructuredOutputManager: ("_create_grammar",),
     KVCacheManager: ("allocate_slots", "cache_blocks"),
     SingleTypeKVCacheManager: ("_remove_blocks_in_range", "cache_blocks", "allocate_new_blocks"),
     MultiGroupBlockTable: ("compute_slot_mapping",),

@@ -1,14 +1,17 @@
 """Limits on the grammars that an answer must fit: compiling them takes time and memory that grow with their size.
 
-vLLM limits how deep a schema nests and how long a regular expression compiles; the size is limited here.
+vLLM limits how deep a schema nests and how long a regular expression compiles; the size is limited here, and the engine
+ends a request whose grammar takes too long to follow.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
+from vllm.outputs import RequestOutput
 from vllm.sampling_params import StructuredOutputsParams
 
+from attention_backend.vllm_adapter.grammar_time import GRAMMAR_TOO_SLOW
 from server.errors import RequestRefused
 from server.limits.settings import RequestLimits
 
@@ -42,6 +45,25 @@ def check_structure(structure: StructuredOutputsParams | None, limits: RequestLi
                 f"{limits.max_regex_chars}. Send a shorter one, or raise --max-regex-chars.",
                 param="structured_outputs",
             )
+
+
+async def within_grammar_time(outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
+    """Pass outputs through.
+
+    Raises:
+        RequestRefused: the engine ended the request because its grammar took too long.
+    """
+    try:
+        async for output in outputs:
+            if any(completion.stop_reason == GRAMMAR_TOO_SLOW for completion in output.outputs):
+                raise RequestRefused(
+                    "structured_outputs (or the response_format or tools it comes from) is a grammar that takes longer "
+                    "and longer to check with every token. Send one without repetitions within repetitions.",
+                    param="structured_outputs",
+                )
+            yield output
+    finally:
+        await outputs.aclose()
 
 
 def _num_bytes(value: Any) -> int:

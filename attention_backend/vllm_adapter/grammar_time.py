@@ -1,0 +1,77 @@
+"""A limit on the time that one request's grammar may take in the scheduler's thread.
+
+vLLM limits how long a regular expression compiles. But some that compile at once, such as `(((a*)*)*)*`, make every
+further token cost twice as much to check, and while one request's grammar is checked no other request gets a token.
+"""
+
+import time
+from typing import Any
+
+from vllm.v1.request import Request
+from vllm.v1.structured_output import StructuredOutputManager
+from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
+
+# Grammars of real schemas take far less than a millisecond for a token.
+GRACE_S = 0.5
+PER_TOKEN_S = 0.02
+# `stop_reason` of a request that ended so, beside finish reason `error`.
+GRAMMAR_TOO_SLOW = "winnow_grammar_too_slow"
+
+
+class TimedGrammar(StructuredOutputGrammar):
+    """A request's grammar that rejects further tokens when its time is over; vLLM then ends the request.
+
+    Args:
+        grammar: of one of vLLM's backends.
+        request: whose answer must fit it.
+    """
+
+    def __init__(self, grammar: StructuredOutputGrammar, request: Request) -> None:
+        self._grammar = grammar
+        self._request = request
+        self._num_tokens = 0
+        self._spent_s = 0.0
+
+    def accept_tokens(self, request_id: str, tokens: list[int]) -> bool:
+        self._num_tokens += len(tokens)
+        is_accepted = self._timed(self._grammar.accept_tokens, request_id, tokens)
+        if self._spent_s <= GRACE_S + PER_TOKEN_S * self._num_tokens:
+            return is_accepted
+        self._request.stop_reason = GRAMMAR_TOO_SLOW
+        return False
+
+    def validate_tokens(self, tokens: list[int]) -> list[int]:
+        return self._timed(self._grammar.validate_tokens, tokens)
+
+    def rollback(self, num_tokens: int) -> None:
+        self._timed(self._grammar.rollback, num_tokens)
+
+    def fill_bitmask(self, bitmask: Any, batch_index: int) -> None:
+        self._timed(self._grammar.fill_bitmask, bitmask, batch_index)
+
+    def is_terminated(self) -> bool:
+        return self._grammar.is_terminated()
+
+    def reset(self) -> None:
+        self._grammar.reset()
+
+    def _timed(self, call: Any, *args: Any) -> Any:
+        # Of this thread alone, so that a busy machine ends no request.
+        start_s = time.thread_time()
+        try:
+            return call(*args)
+        finally:
+            self._spent_s += time.thread_time() - start_s
+
+
+class TimedGrammars(StructuredOutputManager):
+    """vLLM's manager of grammars, with a limit on the time of each."""
+
+    @classmethod
+    def take_over(cls, manager: StructuredOutputManager) -> None:
+        """Turn the manager that vLLM's engine built into this one, which adds no state of its own."""
+        assert type(manager) is StructuredOutputManager
+        manager.__class__ = cls
+
+    def _create_grammar(self, request: Request) -> StructuredOutputGrammar:
+        return TimedGrammar(super()._create_grammar(request), request)
