@@ -13,7 +13,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 # Pinned too, but only for training, benchmarks and tests.
-ARG NOT_SERVED="accelerate|contourpy|cycler|datasets|fonttools|graphql-core|harfile|hypothesis|hypothesis-graphql|importlib_resources|iniconfig|jsonschema_rs|kiwisolver|kubernetes-validate|matplotlib|pandas|pathspec|peft|pluggy|pyarrow|pyrate-limiter|pytest|pytest-timeout|ruff|schemathesis|sortedcontainers|trl|werkzeug|yamllint"
+ARG NOT_SERVED="accelerate|contourpy|cycler|datasets|fonttools|graphql-core|harfile|hypothesis|hypothesis-graphql|importlib_resources|iniconfig|jsonschema_rs|kiwisolver|kubernetes-validate|matplotlib|multiprocess|pandas|pathspec|peft|pluggy|pyarrow|pyparsing|pyrate-limiter|pytest|pytest-timeout|python-dateutil|ruff|schemathesis|six|sortedcontainers|trl|tzdata|werkzeug|xxhash|yamllint"
 # hadolint takes TORCH_INDEX for a package without a version.
 # hadolint ignore=DL3013
 RUN --mount=type=bind,source=constraints-cpu.txt,target=/tmp/constraints-cpu.txt \

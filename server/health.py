@@ -1,4 +1,4 @@
-"""`python -m server.health`: whether the server beside it is healthy, for the image's HEALTHCHECK.
+"""`python -m server.health`: whether the server beside it can be asked, for the image's HEALTHCHECK.
 
 It imports nothing but the standard library, because it runs every few seconds, and learns the address from the command
 line of the container's first process.
@@ -11,6 +11,7 @@ import ssl
 import sys
 from pathlib import Path
 
+PATH = "/readyz"
 TIMEOUT_S = 5
 FIRST_PROCESS = Path("/proc/1/cmdline")
 EVERY_ADDRESS = ("", "0.0.0.0", "::")
@@ -18,7 +19,7 @@ EXIT_UNHEALTHY = 1
 
 
 def main(command_line: list[str]) -> int:
-    """Ask GET /health.
+    """Ask GET /readyz, which needs no key.
 
     Args:
         command_line: the server's, whatever stands before its options included.
@@ -30,7 +31,7 @@ def main(command_line: list[str]) -> int:
     args, _ = _parser().parse_known_args([word for word in command_line if word != "--"])
     connection = _connection(args)
     try:
-        connection.request("GET", "/health")
+        connection.request("GET", PATH)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         print(f"The server does not answer: {error}.", file=sys.stderr)
@@ -38,7 +39,7 @@ def main(command_line: list[str]) -> int:
     finally:
         connection.close()
     if status != http.client.OK:
-        print(f"GET /health answers {status}.", file=sys.stderr)
+        print(f"GET {PATH} answers {status}.", file=sys.stderr)
         return EXIT_UNHEALTHY
     return 0
 

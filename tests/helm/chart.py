@@ -13,6 +13,8 @@ CI_VALUES = sorted(CHART.glob("ci/*-values.yaml"))
 EXAMPLES = sorted(CHART.glob("examples/*.yaml"))
 GOLDEN = Path(__file__).parent / "golden"
 WORKLOADS = {"Deployment", "LeaderWorkerSet"}
+# As short as the server takes one.
+KEY = "key-of-the-tests"
 
 Manifest = dict[str, Any]
 

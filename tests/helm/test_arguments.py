@@ -5,20 +5,23 @@ import json
 import pytest
 
 from server.command_line import parse
-from tests.helm.chart import server_container
+from tests.helm.chart import KEY, server_container
 
 
 def parsed(manifests):
     return parse(server_container(manifests)["args"])
 
 
-def test_every_file_of_values_gives_options_that_the_server_takes(manifests):
+def test_every_file_of_values_gives_options_that_the_server_takes(manifests, tmp_path):
     arguments = server_container(manifests)["args"]
     assert all(isinstance(argument, str) for argument in arguments)
-    args, settings = parse(arguments)
+    # What the secret of an example holds.
+    (tmp_path / "keys.toml").write_text(f"[alice]\nkeys = ['{KEY}']\n")
+    args, settings = parse([argument.replace("/etc/winnow", str(tmp_path)) for argument in arguments])
     assert (args.host, args.port) == ("0.0.0.0", 8000)
     assert args.shutdown_timeout > 0
     assert settings.min_sparsity_p <= settings.sparsity_p <= settings.max_sparsity_p
+    assert settings.access.asks_for_keys == any("keys-file" in argument for argument in arguments)
 
 
 def test_values_become_options(helm4):

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.helm.chart import of_kind, the
+from tests.helm.chart import KEY, of_kind, the
 from tests.server.harness import free_port, running_server
 
 CHECKS = ["models", "chat", "stream", "sparsity"]
-KEY = "key-of-the-test"
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,18 @@ import re
 import pytest
 from kubernetes_validate import SchemaNotFoundError, validate
 
-from tests.helm.chart import CHART, WORKLOADS, matches, of_kind, pod_templates, server_container, server_template, the
+from server.access.paths import PROBES
+from tests.helm.chart import (
+    CHART,
+    KEY,
+    WORKLOADS,
+    matches,
+    of_kind,
+    pod_templates,
+    server_container,
+    server_template,
+    the,
+)
 
 VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
 # Kinds that other controllers bring; the API server's schemas do not know them.
@@ -76,8 +87,10 @@ def test_the_service_leads_to_the_port_that_the_server_listens_on(manifests):
 
 def test_every_probe_asks_that_port(manifests):
     container = server_container(manifests)
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/health", "port": "http"}
+    for probe, path in (("startupProbe", "/readyz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
+        assert container[probe]["httpGet"] == {"path": path, "port": "http"}
+        # They carry no key.
+        assert path in PROBES
 
 
 def test_routes_lead_to_the_service(manifests):
@@ -110,12 +123,12 @@ def test_no_variable_stands_twice(manifests):
 
 
 def test_secrets_claims_and_accounts_that_pods_name_are_made_or_given(helm4):
-    sets = "model.name=some/model,auth.apiKey.value=key,huggingface.token.value=token"
+    sets = f"model.name=some/model,auth.apiKey.value={KEY},huggingface.token.value=token"
     manifests = helm4.render("--set", sets, release="r")
     spec = server_template(manifests)["spec"]
     variables = {item["name"]: item.get("valueFrom") for item in spec["containers"][0]["env"]}
     secrets = {secret["metadata"]["name"]: secret["stringData"] for secret in of_kind(manifests, "Secret")}
-    assert secrets == {"r-winnow-api-key": {"api-key": "key"}, "r-winnow-hub-token": {"token": "token"}}
+    assert secrets == {"r-winnow-api-key": {"api-key": KEY}, "r-winnow-hub-token": {"token": "token"}}
     for name in ("VLLM_API_KEY", "HF_TOKEN"):
         reference = variables[name]["secretKeyRef"]
         assert reference["key"] in secrets[reference["name"]]

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 
-from tests.helm.chart import Refused, server_container, server_template, the
+from tests.helm.chart import KEY, Refused, server_container, server_template, the
 from tests.helm.monitored import DASHBOARD, panels
 
 MONITORS = {"PodMonitor": "podMonitor", "ServiceMonitor": "serviceMonitor"}
@@ -79,7 +79,7 @@ def test_a_monitor_shows_the_key_that_the_server_asks_for(helm, kind):
 @pytest.mark.parametrize("kind", MONITORS)
 def test_a_monitor_lies_where_it_can_read_the_key(helm, kind):
     values = f"monitoring.{MONITORS[kind]}"
-    options = ("auth.apiKey.value=secret", f"{values}.enabled=true", f"{values}.namespace=monitoring")
+    options = (f"auth.apiKey.value={KEY}", f"{values}.enabled=true", f"{values}.namespace=monitoring")
     with pytest.raises(Refused, match="Leave the namespace of the monitor empty"):
         helm.render(*sets(*options))
 

@@ -139,8 +139,7 @@ def test_a_worker_that_never_met_its_leader_stops_at_once(worker):
 
 
 def test_the_policy_lets_the_pods_of_a_replica_talk(helm4):
-    values = ["--values", CHART / "examples/multi-node.yaml", "--set", "networkPolicy.enabled=true"]
-    manifests = helm4.render(*values)
+    manifests = helm4.render("--values", CHART / "examples/multi-node.yaml")
     spec = the(manifests, "NetworkPolicy")["spec"]
     (peer,) = spec["ingress"][-1]["from"]
     assert spec["egress"][-1] == {"to": [peer]}

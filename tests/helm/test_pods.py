@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from tests.helm.chart import CHART, of_kind, pod_templates, server_container, server_template, the
+from tests.helm.chart import CHART, KEY, of_kind, pod_templates, server_container, server_template, the
 
 # What the profile "restricted" of the Pod Security Standards asks of a container.
 RESTRICTED = {
@@ -97,7 +97,8 @@ def test_gpus_are_as_many_as_share_the_model(helm4):
 def test_gpus_of_another_name_and_none(helm4):
     sliced = server_container(helm4.render("--set", "gpu.resourceName=nvidia.com/mig-3g.40gb"))
     assert sliced["resources"]["limits"] == {"nvidia.com/mig-3g.40gb": "1"}
-    assert "resources" not in server_container(helm4.render("--set", "gpu.enabled=false"))
+    without = server_container(helm4.render("--set", "gpu.enabled=false"))
+    assert without["resources"] == {"requests": {"cpu": "2", "memory": "8Gi"}}
 
 
 @pytest.mark.parametrize(
@@ -143,8 +144,8 @@ def test_a_new_key_replaces_the_pods_and_a_new_chart_does_not(helm4):
     def metadata(key):
         return server_template(helm4.render("--set", f"auth.apiKey.value={key}"))["metadata"]
 
-    assert metadata("one") == metadata("one") != metadata("two")
-    assert "helm.sh/chart" not in metadata("one")["labels"]
+    assert metadata(KEY) == metadata(KEY) != metadata(KEY[::-1])
+    assert "helm.sh/chart" not in metadata(KEY)["labels"]
 
 
 def test_pods_are_replaced_not_doubled(helm4):

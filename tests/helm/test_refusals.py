@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.helm.chart import CHART, Refused
+from tests.helm.chart import CHART, KEY, Refused
 
 # values, and what both versions of Helm say about them
 BY_SCHEMA = {
@@ -32,13 +32,15 @@ BY_RULE = {
     "default above maximum": ("sparsity.max=0.9", "sparsity.default is 1, but must lie within"),
     "default of nothing": ("sparsity.default=0", "both must be greater than 0"),
     "both forms of the key": (
-        "auth.apiKey.value=a,auth.apiKey.existingSecret=b",
+        f"auth.apiKey.value={KEY},auth.apiKey.existingSecret=b",
         "auth.apiKey has a value and an existingSecret (b), but only one of them can hold. Remove one.",
     ),
     "both forms of the token": (
         "huggingface.token.value=a,huggingface.token.existingSecret=b",
         "huggingface.token has a value and an existingSecret (b), but only one of them can hold. Remove one.",
     ),
+    "a short key": ("auth.apiKey.value=s3cr3t", "auth.apiKey.value has 6 characters, but the server takes keys of at"),
+    "a key with a space": (f"auth.apiKey.value=my {KEY}", "16 visible ASCII characters. Take what"),
     "a claim without a name": ("cache.type=existingClaim", "cache.existingClaim is empty. Name the claim."),
     "GPUs named twice": ("resources.limits.nvidia\\.com/gpu=1", "the chart asks for as many as parallel.tensor says"),
     "GPUs that do not divide": (

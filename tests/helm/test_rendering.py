@@ -8,7 +8,7 @@ import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
-from tests.helm.chart import CHART, CI_VALUES, GOLDEN, Helm, load
+from tests.helm.chart import CHART, CI_VALUES, GOLDEN, KEY, Helm, load
 
 YAMLLINT = YamlLintConfig(
     """
@@ -69,7 +69,7 @@ def test_the_package_holds_what_an_installation_needs(helm, tmp_path):
 
 def test_notes_name_the_next_commands(helm4):
     """Helm 3 asks a cluster before it shows them."""
-    options = ["--dry-run=client", "--namespace", "models", "--set", "auth.apiKey.value=key"]
+    options = ["--dry-run=client", "--namespace", "models", "--set", f"auth.apiKey.value={KEY}"]
     notes = helm4.run("install", "winnow", CHART, *options).partition("NOTES:")[2]
     for command in (
         "kubectl -n models wait pod --for=condition=Ready",
@@ -80,16 +80,28 @@ def test_notes_name_the_next_commands(helm4):
         assert command in notes
 
 
-@pytest.mark.parametrize(
-    ("values", "warns"),
-    [
-        (["service.type=LoadBalancer"], True),
-        (["service.type=LoadBalancer", "auth.apiKey.existingSecret=key"], False),
-        ([], False),
-    ],
-    ids=["open", "with a key", "inside"],
-)
-def test_notes_warn_of_a_server_open_to_the_world(helm4, values, warns):
-    sets = [word for value in values for word in ("--set", value)]
-    notes = helm4.run("install", "winnow", CHART, "--dry-run=client", *sets)
-    assert ("asks for no key" in notes) == warns
+WARNINGS = {
+    "defaults": ("", []),
+    "open to the world": ("service.type=LoadBalancer", ["asks for no key", "only pods of namespace"]),
+    "with a key": ("service.type=LoadBalancer,auth.apiKey.existingSecret=key", ["only pods of namespace"]),
+    "with keys of a file": ("service.type=NodePort,extraArgs={--api-keys-file=x}", ["only pods of namespace"]),
+    "with keys in a variable": (
+        "service.type=NodePort,extraEnv[0].name=WINNOW_API_KEYS,extraEnv[0].value=x",
+        ["only pods of namespace"],
+    ),
+    "a gateway that is let in": (
+        "httpRoute.enabled=true,httpRoute.parentRefs[0].name=g,networkPolicy.ingress.namespaces={gateways}",
+        ["asks for no key"],
+    ),
+    "Prometheus is not let in": ("monitoring.podMonitor.enabled=true", ["only pods of namespace"]),
+    "no key and no policy": ("networkPolicy.enabled=false", ["every pod of the cluster may ask"]),
+    "a key and no policy": ("networkPolicy.enabled=false,auth.apiKey.existingSecret=key", []),
+}
+
+
+@pytest.mark.parametrize(("values", "sentences"), WARNINGS.values(), ids=WARNINGS)
+def test_notes_warn_of_who_may_ask_and_who_may_not(helm4, values, sentences):
+    notes = helm4.run("install", "winnow", CHART, "--dry-run=client", "--set", values)
+    warnings = notes.split("WARNING: ")[1:]
+    assert len(warnings) == len(sentences)
+    assert all(sentence in warning for sentence, warning in zip(sentences, warnings, strict=True))

@@ -17,10 +17,10 @@ from tests.server.harness import free_port
 
 
 class Answer(BaseHTTPRequestHandler):
-    """200 on /health unless the server says otherwise."""
+    """200 on /readyz unless the server says otherwise."""
 
     def do_GET(self) -> None:
-        self.send_response(self.server.status if self.path == "/health" else 404)
+        self.send_response(self.server.status if self.path == "/readyz" else 404)
         self.end_headers()
 
     def address_string(self) -> str:
@@ -72,7 +72,7 @@ def test_the_port_is_that_of_the_command_line(start, form):
 def test_another_status_than_200_is_unhealthy(start, capsys):
     server = start(HTTPServer(("127.0.0.1", 0), Answer), status=503)
     assert health.main(["--port", str(server.server_port)]) == 1
-    assert capsys.readouterr().err == "GET /health answers 503.\n"
+    assert capsys.readouterr().err == "GET /readyz answers 503.\n"
 
 
 def test_no_answer_is_unhealthy(capsys):

@@ -86,6 +86,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether requests need a key, the chart's or those of a file or variable: "true" or nothing. */}}
+{{- define "winnow.asksForKeys" -}}
+{{- $sources := list (include "winnow.apiKeySecret" .) -}}
+{{- range .Values.extraArgs }}{{ if hasPrefix "--api-keys-file" (replace "_" "-" .) }}{{ $sources = append $sources . }}{{ end }}{{ end -}}
+{{- range .Values.extraEnv }}{{ if eq .name "WINNOW_API_KEYS" }}{{ $sources = append $sources .name }}{{ end }}{{ end -}}
+{{- if compact $sources }}true{{ end -}}
+{{- end -}}
+
 {{/* Name of the Secret with the hub's token, or nothing. */}}
 {{- define "winnow.tokenSecret" -}}
 {{- with .Values.huggingface.token -}}

@@ -24,6 +24,11 @@
 {{- fail (printf "%s has a value and an existingSecret (%s), but only one of them can hold. Remove one." $path $secret.existingSecret) -}}
 {{- end -}}
 {{- end -}}
+{{- with $values.auth.apiKey.value -}}
+{{- if not (regexMatch "^[!-~]{16,}$" .) -}}
+{{- fail (printf "auth.apiKey.value has %d characters, but the server takes keys of at least 16 visible ASCII characters. Take what `openssl rand -hex 32` prints." (len .)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and (eq $values.cache.type "existingClaim") (not $values.cache.existingClaim) -}}
 {{- fail "cache.type is existingClaim, but cache.existingClaim is empty. Name the claim." -}}
 {{- end -}}
