@@ -45,6 +45,7 @@ def test_the_names_in_later_commands_are_those_of_the_installation(helm4):
     names = {manifest["kind"]: manifest["metadata"]["name"] for manifest in manifests}
     deployment = the(manifests, "Deployment")
     assert f"service/{names['Service']} 8000:{the(manifests, 'Service')['spec']['ports'][0]['port']}" in DOCUMENT
+    assert f"rollout restart deployment/{names['Deployment']}`" in DOCUMENT
     assert f"delete pvc {names['PersistentVolumeClaim']}`" in DOCUMENT
     assert f"--timeout={deployment['spec']['progressDeadlineSeconds']}s" in DOCUMENT
     labels = deployment["spec"]["template"]["metadata"]["labels"]
