@@ -19,7 +19,7 @@ from vllm.v1.engine.output_processor import (
 
 from attention_backend import REPORT, SPARSITY_P, SparsityReport
 from server.access.callers import settings_of_caller
-from server.access.isolation import with_own_prefix_cache
+from server.access.isolation import IsolatedInputs, with_own_prefix_cache
 from server.errors import RequestRefused
 from server.exchange import ReportSlot, current_exchange
 from server.limits.requests import check_prompt_tokens, limited
@@ -59,6 +59,7 @@ class SparseAsyncLLM(AsyncLLM):
         self.settings = settings
         self.max_prefill_tokens = self.scheduler_config.max_num_batched_tokens
         become(self.output_processor, ReportingOutputProcessor)
+        become(self.input_processor, IsolatedInputs)
         cache = self.vllm_config.cache_config
         self.output_processor.metrics = SparsityMetrics(
             self.model_config.served_model_name,

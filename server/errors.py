@@ -9,9 +9,13 @@ vllm.exceptions.VLLMValidationError
 └── RequestRefused               one request breaks a rule: HTTP 400, the engine never sees it
 vllm.exceptions.VLLMUnprocessableEntityError
 └── MediaUnavailable             media that a request points at cannot be fetched: HTTP 422, the engine never sees it
+vllm.exceptions.GracefulHTTPError
+└── ServerFull                   other requests hold what this one needs: HTTP 503, the engine never sees it
 """
 
-from vllm.exceptions import VLLMUnprocessableEntityError, VLLMValidationError
+from http import HTTPStatus
+
+from vllm.exceptions import GracefulHTTPError, VLLMUnprocessableEntityError, VLLMValidationError
 
 from attention_backend.errors import UnsupportedConfiguration, WinnowError
 
@@ -65,3 +69,14 @@ class MediaUnavailable(VLLMUnprocessableEntityError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class ServerFull(GracefulHTTPError):
+    """A request that may be sent again later, with the same body.
+
+    Args:
+        message: what there is, the rule and the remedy.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, HTTPStatus.SERVICE_UNAVAILABLE)

@@ -14,6 +14,7 @@ from server.access_log import AccessLog
 from server.engine import SparseAsyncLLM
 from server.limits.bodies import Bodies
 from server.limits.deadlines import Deadlines
+from server.media.pixels import Pixels
 from server.refusals import refused_requests
 from server.request_ids import RequestIds
 from server.settings import ServerSettings
@@ -50,6 +51,7 @@ def layers(args: argparse.Namespace, settings: ServerSettings, engine: SparseAsy
         Middleware(Admission, max_in_flight, num_in_engine, free_paths=PROBES | METRICS | DOCS),
         Middleware(Deadlines, limits.max_request_s),
         Middleware(Bodies, limits),
+        Middleware(Pixels, settings.media.max_decoded_pixels),
     ]
 
 

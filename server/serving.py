@@ -24,7 +24,7 @@ from server.exchange import Exchange, current_exchange, entered, stream_within
 from server.limits.background import limit_background
 from server.limits.fields import refuse_unknown_sparsity_fields
 from server.limits.requests import check_request
-from server.limits.texts import LimitedTokenization, check_text
+from server.limits.texts import LimitedMessages, LimitedTokenization, check_text
 from server.media.identity import refuse_media_uuids
 from server.protocol import requested_sparsity_p
 from server.record import current_record
@@ -44,6 +44,7 @@ def extend_serving(state: State, settings: ServerSettings) -> None:
         "openai_serving_chat_batch": SparseChatBatch,
         "openai_serving_completion": SparseCompletion,
         "openai_serving_responses": SparseResponses,
+        "anthropic_serving_messages": LimitedMessages,
         "serving_tokenization": LimitedTokenization,
     }.items():
         serving = getattr(state, name)

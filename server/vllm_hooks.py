@@ -10,7 +10,9 @@
 | `create_*` of the four serving classes, `app.state.openai_serving_*` | the field and `usage.sparsity` | serving classes are pluggable |
 | `OpenAIServingResponses._validate_generator_input`, `responses_full_generator` | check before a stream starts; usage of all kinds of responses | as above |
 | `OpenAIServingResponses.retrieve_responses`, `cancel_responses`, `background_tasks`, `enable_store` | stored responses are their caller's own; background ones have limits | vLLM's store knows callers |
-| `ServingTokenization.create_tokenize`, `create_detokenize` | text has a limit | vLLM limits what it tokenizes |
+| `ServingTokenization.create_tokenize`, `create_detokenize`, `AnthropicServingMessages.create_messages`, `count_tokens` | text has a limit | vLLM limits what it tokenizes |
+| `InputProcessor._get_mm_identifier` | no caller sees another one's pictures in the encoder's cache | vLLM salts it as it does the prefix cache |
+| `ModelField._type_adapter` (FastAPI) | faults in lists are not counted | FastAPI or pydantic bound them |
 | `app.router.routes`, `app.middleware_stack`, `Route.app` | most routes are off; layers around vLLM's application | vLLM registers routes by name |
 | `HttpToolsProtocol.data_received`, `on_message_begin`, `on_headers_complete` (uvicorn) | heads of requests have limits | uvicorn limits them |
 | `OpenAIServingModels.is_base_model`, `model_name`, `lora_requests` | model aliases | vLLM lets names carry defaults of a request |
@@ -23,6 +25,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.launcher import serve_http, setup_server
@@ -37,6 +40,7 @@ from vllm.multimodal.media.image import ImageMediaIO
 from vllm.multimodal.media.video import VideoMediaIO
 from vllm.multimodal.video import VideoLoader
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.engine.output_processor import OutputProcessor
 
 from attention_backend import UnsupportedConfiguration
@@ -54,6 +58,9 @@ HOOKS: dict[Callable[..., Any], tuple[str, ...]] = {
     OpenAIServingResponses.create_responses: ("self", "request", "raw_request"),
     ServingTokenization.create_tokenize: ("self", "request", "raw_request"),
     ServingTokenization.create_detokenize: ("self", "request", "raw_request"),
+    AnthropicServingMessages.create_messages: ("self", "request", "raw_request"),
+    AnthropicServingMessages.count_tokens: ("self", "request", "raw_request"),
+    InputProcessor._get_mm_identifier: ("self", "mm_hash", "lora_request"),
     OpenAIServingModels.is_base_model: ("self", "model_name"),
     OpenAIServingModels.model_name: ("self", "lora_request"),
     OpenAIServingResponses._validate_generator_input: ("self", "engine_input"),

@@ -1,19 +1,22 @@
 """The length of a request's text: tokenizing takes long, and vLLM does it before it looks at the limit where a request
-asks to be truncated, and on /tokenize without any limit.
+asks to be truncated, and without any limit where tokens are only counted.
 """
 
 from typing import Any
 
 from fastapi import Request
 from pydantic import BaseModel
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 
 from server.errors import RequestRefused
 from server.limits.settings import RequestLimits
 from server.settings import ServerSettings
 
-# Media; its size has limits of its own.
-MEDIA_PREFIX = "data:"
+# Where the parts of a conversation stand, and the fields of a part that hold media, whose size has limits of its own.
+# Elsewhere, in `tools` for one, these names mean nothing, and what they hold becomes text of the prompt.
+CONVERSATIONS = frozenset({"messages", "input"})
+MEDIA_FIELDS = frozenset({"url", "image_url", "video_url", "audio_url", "data", "file_data"})
 
 
 def check_text(request: BaseModel, limits: RequestLimits) -> None:
@@ -36,22 +39,47 @@ def check_text(request: BaseModel, limits: RequestLimits) -> None:
 
 
 def _num_chars(request: BaseModel) -> int:
-    pending: list[Any] = [request]
-    num_chars = 0
+    return sum(_num_chars_within(value, name in CONVERSATIONS) for name, value in _fields(request))
+
+
+def _num_chars_within(value: Any, may_hold_media: bool) -> int:
+    pending, num_chars = [value], 0
     while pending:
         item = pending.pop()
         if isinstance(item, str):
-            num_chars += 0 if item.startswith(MEDIA_PREFIX) else len(item)
-        elif isinstance(item, BaseModel):
-            pending += [*vars(item).values(), *(item.model_extra or {}).values()]
-        elif isinstance(item, dict):
-            pending += item.values()
+            num_chars += len(item)
+        elif isinstance(item, BaseModel | dict):
+            pending += [value for name, value in _fields(item) if not (may_hold_media and _is_media(name, value))]
         elif isinstance(item, list):
             if item and isinstance(item[0], int):
                 num_chars += len(item)
             else:
                 pending += item
     return num_chars
+
+
+def _fields(item: BaseModel | dict[str, Any]) -> list[tuple[str, Any]]:
+    if isinstance(item, dict):
+        return list(item.items())
+    return [*vars(item).items(), *(item.model_extra or {}).items()]
+
+
+def _is_media(name: str, value: Any) -> bool:
+    return name in MEDIA_FIELDS and isinstance(value, str)
+
+
+class LimitedMessages(AnthropicServingMessages):
+    """/v1/messages and /v1/messages/count_tokens"""
+
+    settings: ServerSettings
+
+    async def create_messages(self, request: Any, raw_request: Request | None = None) -> Any:
+        check_text(request, self.settings.limits)
+        return await super().create_messages(request, raw_request)
+
+    async def count_tokens(self, request: Any, raw_request: Request | None = None) -> Any:
+        check_text(request, self.settings.limits)
+        return await super().count_tokens(request, raw_request)
 
 
 class LimitedTokenization(ServingTokenization):

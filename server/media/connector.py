@@ -18,6 +18,7 @@ from vllm.multimodal.media.video import VideoMediaIO
 
 from server.media.fetch import Fetcher, too_large
 from server.media.images import CheckedImageIO
+from server.media.pixels import current_pixels
 from server.media.settings import MediaSettings
 from server.media.startup import CONNECTOR, ENVIRONMENT
 from server.media.urls import refused
@@ -64,6 +65,7 @@ class CheckedMediaConnector(MediaConnector):
 
         Raises:
             RequestRefused: it comes from where it must not, breaks a limit or is broken.
+            ServerFull: other requests hold too many pixels.
             MediaUnavailable: its host does not answer as it should.
         """
         param, max_bytes = self._prepare(media_io)
@@ -85,6 +87,8 @@ class CheckedMediaConnector(MediaConnector):
         if isinstance(media_io, VideoMediaIO):
             self._check_with(CheckedVideoIO, media_io, "video_url")
             self._check_with(CheckedImageIO, media_io.image_io, "video_url")
+            # The video counts its frames itself.
+            media_io.image_io.pixels = None
             return "video_url", self._settings.max_video_bytes
         if isinstance(media_io, AudioMediaIO):
             return "audio_url", media_io.get_max_bytes()
@@ -93,7 +97,7 @@ class CheckedMediaConnector(MediaConnector):
     def _check_with(self, checked: type[CheckedImageIO | CheckedVideoIO], media_io: Any, param: str) -> None:
         if not isinstance(media_io, checked):
             become(media_io, checked)
-        media_io.settings, media_io.param = self._settings, param
+        media_io.settings, media_io.param, media_io.pixels = self._settings, param, current_pixels()
 
     def _load_local_file(self, url: str, media_io: MediaIO[Media], param: str, max_bytes: int) -> Media:
         return media_io.load_bytes(self._read_file(url, param, max_bytes))

@@ -8,6 +8,7 @@ from vllm.multimodal.media import MediaWithBytes
 from vllm.multimodal.media.image import ImageMediaIO
 
 from server.errors import RequestRefused
+from server.media.pixels import HeldPixels
 from server.media.settings import MediaSettings
 
 # Every scan of a progressive JPEG passes over the whole picture again, and takes a few bytes to ask for.
@@ -23,18 +24,23 @@ class CheckedImageIO(ImageMediaIO):
     Attributes:
         settings: formats and limits.
         param: the request's field that holds the picture.
+        pixels: what its request holds of those that may be decoded at a time.
     """
 
     settings: MediaSettings
     param: str = "image_url"
+    pixels: HeldPixels | None = None
 
     def load_bytes(self, data: bytes) -> MediaWithBytes[Image.Image]:
         """Decode a picture.
 
         Raises:
             RequestRefused: it is broken, or breaks a limit.
+            ServerFull: other requests hold too many pixels.
         """
-        check_picture(data, self.settings, self.param)
+        width, height = check_picture(data, self.settings, self.param)
+        if self.pixels is not None:
+            self.pixels.take(width * height, self.param)
         try:
             return super().load_bytes(data)
         except RequestRefused:

@@ -26,6 +26,7 @@ class MediaSettings:
         max_video_frames: frames that a video may hold, decoded or not.
         max_video_s: length of a video.
         max_video_pixels: decoded pixels of all frames that the model sees of one video.
+        max_decoded_pixels: of all media of all requests in flight.
         max_decode_s: time to decode one video.
         image_formats: Pillow's names.
         media_ports: TCP ports that URLs may name.
@@ -45,6 +46,7 @@ class MediaSettings:
     max_video_frames: int = 36_000
     max_video_s: float = 1200.0
     max_video_pixels: int = 1 << 29
+    max_decoded_pixels: int = 1 << 30
     max_decode_s: float = 60.0
     image_formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
     media_ports: tuple[int, ...] = (80, 443)
@@ -62,6 +64,7 @@ class MediaSettings:
             ("max_video_frames", 1, 10_000_000),
             ("max_video_s", 0.1, 86_400),
             ("max_video_pixels", 1, 1 << 40),
+            ("max_decoded_pixels", max(self.max_image_pixels, self.max_video_pixels), 1 << 44),
             ("max_decode_s", 0.001, 3600),
             ("max_media_redirects", 0, 10),
             ("media_timeout_s", 0.1, 3600),
@@ -119,6 +122,7 @@ HELP = {
     "max_video_frames": "Most frames that a video may hold.",
     "max_video_s": "Longest video in seconds.",
     "max_video_pixels": "Most pixels of all frames together that are decoded from one video.",
+    "max_decoded_pixels": "Most pixels that all requests in flight decode together; more get HTTP 503.",
     "max_decode_s": "Seconds that decoding one video may take.",
     "image_formats": "Formats of pictures that are decoded, by Pillow's names.",
     "media_ports": "TCP ports that media URLs may use.",

@@ -9,13 +9,14 @@ from typing import Any
 import cv2
 import numpy.typing as npt
 import pybase64
-from vllm.exceptions import VLLMClientError
+from vllm.exceptions import VLLMError
 from vllm.multimodal.media import MediaWithBytes
 from vllm.multimodal.media.video import VideoMediaIO
 from vllm.multimodal.video import VideoLoader
 from vllm.multimodal.video_decoders.opencv import OpenCVVideoBackendMixin
 
 from server.media.images import check_picture, said, unfit
+from server.media.pixels import HeldPixels
 from server.media.settings import MediaSettings
 
 JPEG_FRAMES = "video/jpeg"
@@ -31,10 +32,12 @@ class CheckedVideoIO(VideoMediaIO):
     Attributes:
         settings: limits.
         param: the request's field that holds the video.
+        pixels: what its request holds of those that may be decoded at a time.
     """
 
     settings: MediaSettings
     param: str = "video_url"
+    pixels: HeldPixels | None = None
 
     def load_bytes(self, data: bytes) -> MediaWithBytes[Any]:
         """Decode the frames that the model samples.
@@ -45,10 +48,10 @@ class CheckedVideoIO(VideoMediaIO):
         header = VideoHeader.read(data, self.param)
         header.check(self.settings, self.param)
         bounded = copy.copy(self)
-        bounded.video_loader = _bounded(type(self.video_loader), header, self.settings, self.param)()
+        bounded.video_loader = self._bounded(type(self.video_loader), header)()
         try:
             video = VideoMediaIO.load_bytes(bounded, data)
-        except VLLMClientError:
+        except VLLMError:
             raise
         # Decoders raise almost anything on broken data: cv2.error, ZeroDivisionError, AssertionError ...
         except Exception as error:
@@ -86,7 +89,36 @@ class CheckedVideoIO(VideoMediaIO):
         for number, frame in enumerate(data.split(",")):
             width, height = check_picture(_decoded(frame, number, self.param), self.settings, self.param)
             num_pixels += width * height
-        _check_pixels(num_pixels, num_frames, self.settings, self.param)
+        self._take_pixels(num_pixels, num_frames)
+
+    def _bounded(self, loader: type[VideoLoader], header: "VideoHeader") -> type[VideoLoader]:
+        """A loader that samples as `loader` does, within the limits of decoded pixels and time."""
+        deadline = time.monotonic() + self.settings.max_decode_s
+        param, take_pixels = self.param, self._take_pixels
+
+        class Bounded(loader):
+            @classmethod
+            def compute_frames_index_to_sample(cls, *args: Any, **kwargs: Any) -> list[int]:
+                frames = super().compute_frames_index_to_sample(*args, **kwargs)
+                take_pixels(len(frames) * header.width * header.height, len(frames))
+                return frames
+
+            @classmethod
+            def read_frames(cls, cap: Any, *args: Any, **kwargs: Any) -> tuple[npt.NDArray, list[int]]:
+                return super().read_frames(_Capture(cap, deadline, param), *args, **kwargs)
+
+        return Bounded
+
+    def _take_pixels(self, num_pixels: int, num_frames: int) -> None:
+        if num_pixels > self.settings.max_video_pixels:
+            raise unfit(
+                self.param,
+                f"has {num_pixels} pixels in {num_frames} sampled frames, but may have at most "
+                f"{self.settings.max_video_pixels}",
+                "Send a smaller or shorter video",
+            )
+        if self.pixels is not None:
+            self.pixels.take(num_pixels, self.param)
 
 
 def _decoded(frame: str, number: int, param: str) -> bytes:
@@ -183,24 +215,6 @@ def _finite(value: float) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-def _bounded(loader: type[VideoLoader], header: VideoHeader, settings: MediaSettings, param: str) -> type[VideoLoader]:
-    """A loader that samples as `loader` does, within the limits of decoded pixels and time."""
-    deadline = time.monotonic() + settings.max_decode_s
-
-    class Bounded(loader):
-        @classmethod
-        def compute_frames_index_to_sample(cls, *args: Any, **kwargs: Any) -> list[int]:
-            frames = super().compute_frames_index_to_sample(*args, **kwargs)
-            _check_pixels(len(frames) * header.width * header.height, len(frames), settings, param)
-            return frames
-
-        @classmethod
-        def read_frames(cls, cap: Any, *args: Any, **kwargs: Any) -> tuple[npt.NDArray, list[int]]:
-            return super().read_frames(_Capture(cap, deadline, param), *args, **kwargs)
-
-    return Bounded
-
-
 class _Capture:
     """An OpenCV capture that stops at a deadline.
 
@@ -229,12 +243,3 @@ class _Capture:
 
     def read(self) -> tuple[bool, npt.NDArray | None]:
         return self._capture.retrieve() if self.grab() else (False, None)
-
-
-def _check_pixels(num_pixels: int, num_frames: int, settings: MediaSettings, param: str) -> None:
-    if num_pixels > settings.max_video_pixels:
-        raise unfit(
-            param,
-            f"has {num_pixels} pixels in {num_frames} sampled frames, but may have at most {settings.max_video_pixels}",
-            "Send a smaller or shorter video",
-        )

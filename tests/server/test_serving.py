@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from vllm.entrypoints.openai.chat_completion.batch_serving import OpenAIServingChatBatch
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
@@ -16,7 +17,7 @@ from attention_backend import UnsupportedConfiguration
 from server.aliases import AliasedModels
 from server.errors import RequestRefused
 from server.exchange import Exchange, current_exchange, entered
-from server.limits.texts import LimitedTokenization
+from server.limits.texts import LimitedMessages, LimitedTokenization
 from server.serving import SparseChat, SparseChatBatch, SparseCompletion, SparseResponses, extend_serving
 from server.settings import ServerSettings
 
@@ -25,6 +26,7 @@ EXTENDED = {
     "openai_serving_chat_batch": (OpenAIServingChatBatch, SparseChatBatch),
     "openai_serving_completion": (OpenAIServingCompletion, SparseCompletion),
     "openai_serving_responses": (OpenAIServingResponses, SparseResponses),
+    "anthropic_serving_messages": (AnthropicServingMessages, LimitedMessages),
     "serving_tokenization": (ServingTokenization, LimitedTokenization),
 }
 

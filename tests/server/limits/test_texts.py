@@ -1,6 +1,7 @@
 """How much text a request has, wherever it stands."""
 
 import pytest
+from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
@@ -10,11 +11,34 @@ from server.errors import RequestRefused
 from server.limits.settings import RequestLimits
 from server.limits.texts import check_text
 
-PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10_000}}
+DATA = "A" * 10_000
+PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DATA}"}}
+SOUND = {"type": "input_audio", "input_audio": {"data": DATA, "format": "wav"}}
+ANTHROPIC_PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}}
 
 
 def chat(text: str) -> ChatCompletionRequest:
-    return ChatCompletionRequest(messages=[{"role": "user", "content": [PICTURE, {"type": "text", "text": text}]}])
+    return ChatCompletionRequest(
+        messages=[{"role": "user", "content": [PICTURE, SOUND, {"type": "text", "text": text}]}]
+    )
+
+
+def message(text: str) -> AnthropicMessagesRequest:
+    content = [ANTHROPIC_PICTURE, {"type": "text", "text": text}]
+    return AnthropicMessagesRequest(model="m", max_tokens=1, messages=[{"role": "user", "content": content}])
+
+
+def disguised(text: str) -> ChatCompletionRequest:
+    """Text that begins like a picture."""
+    return chat("data:" + text[5:])
+
+
+def disguised_in_a_tool(text: str) -> ChatCompletionRequest:
+    """A field called like that of a picture, which a chat template writes into the prompt."""
+    function = {"name": "f", "parameters": {"url": "data:" + text[5:]}}
+    return ChatCompletionRequest(
+        messages=[{"role": "user", "content": "x"}], tools=[{"type": "function", "function": function}]
+    )
 
 
 def tool(text: str) -> ChatCompletionRequest:
@@ -28,6 +52,9 @@ def tool(text: str) -> ChatCompletionRequest:
     "make",
     [
         chat,
+        message,
+        disguised,
+        disguised_in_a_tool,
         tool,
         lambda text: CompletionRequest(prompt=text),
         lambda text: CompletionRequest(prompt=[text[:300], text[300:]]),

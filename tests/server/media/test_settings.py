@@ -9,7 +9,7 @@ from server.media.settings import HELP, MediaSettings, add_media_arguments
 
 EVERY_OPTION = """
     --max-image-mib 1 --max-video-mib 2 --max-image-pixels 3 --max-video-frames 4 --max-video-s 5
-    --max-video-pixels 6 --max-decode-s 7 --image-formats PNG TIFF --media-ports 8 9
+    --max-video-pixels 6 --max-decoded-pixels 20 --max-decode-s 7 --image-formats PNG TIFF --media-ports 8 9
     --trusted-media-hosts 10.0.0.0/8 store --max-media-redirects 1 --media-timeout-s 11
     --max-media-fetches 12 --allow-media-uuids
 """
@@ -36,7 +36,7 @@ def test_defaults_are_closed():
 def test_every_option_is_read():
     settings = parse(*EVERY_OPTION.split())
     assert settings == MediaSettings(
-        1, 2, 3, 4, 5.0, 6, 7.0, ("PNG", "TIFF"), (8, 9), ("10.0.0.0/8", "store"), 1, 11.0, 12, True
+        1, 2, 3, 4, 5.0, 6, 20, 7.0, ("PNG", "TIFF"), (8, 9), ("10.0.0.0/8", "store"), 1, 11.0, 12, True
     )
 
 
@@ -49,6 +49,7 @@ def test_every_option_is_read():
         ("max_video_frames", 0),
         ("max_video_s", float("nan")),
         ("max_video_pixels", 0),
+        ("max_decoded_pixels", (1 << 29) - 1),
         ("max_decode_s", float("inf")),
         ("image_formats", ()),
         ("image_formats", ("EPS",)),
