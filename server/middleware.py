@@ -5,7 +5,7 @@ import argparse
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from server.access.admission import Admission
+from server.access.admission import Admission, Capacity, Places
 from server.access.callers import anonymous, callers_of
 from server.access.keys import Keys
 from server.access.paths import DOCS, METRICS, PROBES
@@ -44,13 +44,14 @@ def layers(args: argparse.Namespace, settings: ServerSettings, engine: SparseAsy
         stack.append(Middleware(AccessLog, quiet_paths=_listed(args.disable_access_log_for_endpoints)))
     access, limits = settings.access, settings.limits
     max_in_flight = engine.scheduler_config.max_num_seqs + access.max_queued_requests
-    num_in_engine = engine.get_num_unfinished_requests
+    capacity = Capacity(max_in_flight, engine.get_num_unfinished_requests, free_paths=PROBES | METRICS | DOCS)
     return [
         *stack,
         Middleware(Keys, callers_of(settings), anonymous(settings), open_paths(access)),
-        Middleware(Admission, max_in_flight, num_in_engine, free_paths=PROBES | METRICS | DOCS),
+        Middleware(Admission, capacity),
         Middleware(Deadlines, limits.max_request_s),
         Middleware(Bodies, limits),
+        Middleware(Places, capacity),
         Middleware(Pixels, settings.media.max_decoded_pixels),
     ]
 

@@ -10,48 +10,29 @@ from server.access.rates import RETRY_AFTER_S, Excess
 from server.refusals import Reason, refusal
 
 
-class Admission:
-    """ASGI middleware, inside the one that knows the caller.
+class Capacity:
+    """How many requests there may be, running and waiting; one for a server.
 
     Args:
-        app: the next layer.
         max_in_flight: requests without a whole answer, of all callers together.
         num_in_engine: how many the engine has; one HTTP request may be many there, or none any more.
         free_paths: that are not counted, so that they answer when the server is full.
     """
 
-    def __init__(
-        self, app: ASGIApp, max_in_flight: int, num_in_engine: Callable[[], int], free_paths: frozenset[str]
-    ) -> None:
-        self._app = app
+    def __init__(self, max_in_flight: int, num_in_engine: Callable[[], int], free_paths: frozenset[str]) -> None:
         self._max_in_flight = max_in_flight
         self._num_in_engine = num_in_engine
         self._free_paths = free_paths
-        self._num_in_flight = 0
+        self.num_in_flight = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = current_caller()
-        if scope["type"] != "http" or caller is None or self._is_free(scope):
-            await self._app(scope, receive, send)
-            return
-        if (excess := caller.allowance.excess()) is not None:
-            await _refused(excess, HTTPStatus.TOO_MANY_REQUESTS, "RateLimitError")(scope, receive, send)
-            return
-        if (excess := self._excess()) is not None:
-            await _refused(excess, HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")(scope, receive, send)
-            return
-        self._num_in_flight += 1
-        try:
-            with caller.allowance.held():
-                await self._app(scope, receive, send)
-        finally:
-            self._num_in_flight -= 1
+    def counts(self, scope: Scope) -> bool:
+        """Whether a request takes a place."""
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        return scope["type"] == "http" and current_caller() is not None and path not in self._free_paths
 
-    def _is_free(self, scope: Scope) -> bool:
-        return scope["path"].removeprefix(scope.get("root_path", "")) in self._free_paths
-
-    def _excess(self) -> Excess | None:
-        num_in_flight = max(self._num_in_flight, self._num_in_engine())
+    def excess(self) -> Excess | None:
+        """What stands against one request more; None when nothing does."""
+        num_in_flight = max(self.num_in_flight, self._num_in_engine())
         if num_in_flight < self._max_in_flight:
             return None
         return Excess(
@@ -62,6 +43,62 @@ class Admission:
         )
 
 
-def _refused(excess: Excess, status: HTTPStatus, error_type: str) -> ASGIApp:
-    headers = {"Retry-After": str(excess.retry_after_s)}
-    return refusal(excess.message, reason=excess.reason, status=status, error_type=error_type, headers=headers)
+class Admission:
+    """ASGI middleware, inside the one that knows the caller and before the body is read.
+
+    Args:
+        app: the next layer.
+        capacity: of the server; whoever finds it full need not send a body.
+    """
+
+    def __init__(self, app: ASGIApp, capacity: Capacity) -> None:
+        self._app = app
+        self._capacity = capacity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._capacity.counts(scope):
+            await self._app(scope, receive, send)
+            return
+        allowance = current_caller().allowance
+        if (excess := allowance.excess() or self._capacity.excess()) is not None:
+            await _refused(excess)(scope, receive, send)
+            return
+        with allowance.held():
+            await self._app(scope, receive, send)
+
+
+class Places:
+    """ASGI middleware, behind the one that reads bodies: what is not yet whole takes no place from others.
+
+    Args:
+        app: the next layer.
+        capacity: of the server.
+    """
+
+    def __init__(self, app: ASGIApp, capacity: Capacity) -> None:
+        self._app = app
+        self._capacity = capacity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._capacity.counts(scope):
+            await self._app(scope, receive, send)
+            return
+        if (excess := self._capacity.excess()) is not None:
+            await _refused(excess)(scope, receive, send)
+            return
+        self._capacity.num_in_flight += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._capacity.num_in_flight -= 1
+
+
+def _refused(excess: Excess) -> ASGIApp:
+    is_of_all = excess.reason is Reason.QUEUE
+    return refusal(
+        excess.message,
+        reason=excess.reason,
+        status=HTTPStatus.SERVICE_UNAVAILABLE if is_of_all else HTTPStatus.TOO_MANY_REQUESTS,
+        error_type="ServiceUnavailableError" if is_of_all else "RateLimitError",
+        headers={"Retry-After": str(excess.retry_after_s)},
+    )

@@ -33,7 +33,7 @@ def test_ids_come_first_and_the_log_sees_what_all_others_answer():
 
 
 def test_keys_come_before_everything_that_costs():
-    assert names()[2:] == ["Keys", "Admission", "Deadlines", "Bodies", "Pixels"]
+    assert names()[2:] == ["Keys", "Admission", "Deadlines", "Bodies", "Places", "Pixels"]
 
 
 def test_vllms_options_choose_what_is_logged():

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
-from server.access.admission import Admission
+from server.access.admission import Admission, Capacity, Places
 from server.access.callers import anonymous, begin_call, callers_of
 from server.access.keys import Keys
 from server.access.policies import read_policies
@@ -58,7 +58,11 @@ def keys() -> ASGIApp:
 
 
 def admission(num_in_engine: int = 0, **access: object) -> ASGIApp:
-    return of_alice(Admission(PASSES, 1, lambda: num_in_engine, frozenset()), **access)
+    return of_alice(Admission(PASSES, Capacity(1, lambda: num_in_engine, frozenset())), **access)
+
+
+def full_when_the_body_is_there() -> ASGIApp:
+    return of_alice(Places(PASSES, Capacity(1, lambda: 1, frozenset())))
 
 
 def busy() -> ASGIApp:
@@ -91,6 +95,7 @@ REFUSED = {
     "no-operator": (lambda: of_alice(OperatorsOnly(PASSES)), {}, 403, Reason.FORBIDDEN),
     "concurrency": (busy, {}, 429, Reason.CONCURRENCY),
     "queue": (partial(admission, num_in_engine=1), {}, 503, Reason.QUEUE),
+    "queue-meanwhile": (full_when_the_body_is_there, {}, 503, Reason.QUEUE),
     "large": (bodies, {"content": bytes(MIB + 1)}, 413, Reason.BODY),
     "all-bodies": (full_of_bodies, {"content": b"x"}, 503, Reason.BODIES),
     "slow-body": (partial(bodies, max_upload_s=0.2), {"content": dripping}, 408, Reason.UPLOAD),
