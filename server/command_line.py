@@ -52,6 +52,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ServerSettings]:
     _refuse_other_launchers(args)
     _refuse_traces_without_times(args)
     _refuse_shared_request_ids()
+    _refuse_pickles()
     settings = ServerSettings.from_args(args)
     check_media_options(args)
     _complete_engine_args(args, parser, settings)
@@ -101,6 +102,15 @@ def _refuse_shared_request_ids() -> None:
         raise UnsupportedConfiguration(
             "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION is set, but then a client can disturb another's request by giving "
             "its own the same name. Unset the variable."
+        )
+
+
+def _refuse_pickles() -> None:
+    """What the processes of the engine send each other must not be able to run code."""
+    if envs.VLLM_ALLOW_INSECURE_SERIALIZATION:
+        raise UnsupportedConfiguration(
+            "VLLM_ALLOW_INSECURE_SERIALIZATION is set, but then whoever reaches a socket of the engine can run code in "
+            "it. Unset the variable."
         )
 
 

@@ -92,6 +92,12 @@ def test_names_of_requests_must_not_meet_in_the_engine(monkeypatch):
         parse(["--model", "some/model"])
 
 
+def test_processes_of_the_engine_send_no_pickles(monkeypatch):
+    monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
+    with pytest.raises(UnsupportedConfiguration, match="VLLM_ALLOW_INSECURE_SERIALIZATION is set"):
+        parse(["--model", "some/model"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -142,6 +142,8 @@ def trusting(tmp_path_factory, neighbour):
         "media_timeout_s": 2,
         "allowed_local_media_path": folder,
         "max_image_pixels": 224 * 224,
+        "max_video_pixels": 4 * 224 * 224,
+        "max_decoded_pixels": 4 * 224 * 224,
     }
     with running_server(folder / "log.txt", **options) as server:
         yield server
@@ -182,6 +184,13 @@ def test_the_answer_is_that_of_the_same_picture_sent_along(trusting, neighbour):
 def test_what_a_neighbour_may_not_do(trusting, neighbour, path, status, text):
     url = neighbour.url(path.format(port=neighbour.port))
     assert_refused(ask(trusting, image(url)), "image_url", text, status)
+
+
+def test_pictures_of_one_request_have_so_many_pixels_together(trusting, picture_url):
+    """And give them back: the next request may have as many."""
+    for _ in range(3):
+        assert_refused(ask(trusting, *[image(picture_url)] * 5), "image_url", "brings the pixels of this request to")
+        assert ask(trusting, *[image(picture_url)] * 4, sparsity_p=1).status_code == 200
 
 
 def test_options_reach_the_gate(trusting, neighbour):

@@ -1,0 +1,175 @@
+"""Classes of advisories about model servers that no other test file is about; docs/security.md lists all of them."""
+
+import json
+import re
+import stat
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from server import demo
+from tests.server.harness import wait_until
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+QUESTION = {"model": "demo", "messages": [{"role": "user", "content": "what color ?"}], "max_tokens": 4}
+PROMPT = {"model": "demo", "prompt": "what color ?", "max_tokens": 4}
+
+CONFIG = json.loads((demo.checkpoint("demo") / "config.json").read_text())
+IMAGE, VIDEO, VISION_START = (CONFIG[f"{name}_token_id"] for name in ("image", "video", "vision_start"))
+
+
+def post(server, path: str, body: dict) -> httpx.Response:
+    return httpx.post(f"{server.url}{path}", json=body, timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def _engine_goes_on(server):
+    yield
+    assert post(server, COMPLETIONS, PROMPT).status_code == 200
+
+
+def test_only_the_http_port_listens_and_the_engines_sockets_are_its_users_own(server):
+    """vLLM's processes talk over ZMQ; what they take for messages must come from nobody else."""
+    root = psutil.Process(server.process.pid)
+    ports, paths = set(), set()
+    for process in (root, *root.children(recursive=True)):
+        listening = [one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+        assert {one.laddr.ip for one in listening} <= {"127.0.0.1", "::1"}, process.cmdline()
+        ports |= {one.laddr.port for one in listening if process == root}
+        paths |= {one.laddr for one in process.net_connections("unix") if str(one.laddr).startswith("/")}
+    assert ports == {int(server.url.rpartition(":")[2])}
+    assert paths, "the engine has sockets"
+    for path in (Path(path) for path in paths):
+        # Connecting to a socket needs the right to write to its file.
+        assert not path.exists() or not path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH), path
+
+
+def series(server) -> set[str]:
+    """Names and labels of all samples."""
+    lines = httpx.get(f"{server.url}/metrics", timeout=60).text.splitlines()
+    return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+
+
+def test_strangers_add_no_series_to_the_metrics(server):
+    def knock(number: int) -> None:
+        for method in ("GET", "POST", "DELETE", "OPTIONS", "PATCH"):
+            httpx.request(method, f"{server.url}/{method}/{number}", headers={"X-Request-Id": f"{method}-{number}"})
+        httpx.get(f"{server.url}/v1/responses/resp_{number}")
+        for body in ({**PROMPT, "model": f"m{number}"}, {**PROMPT, "model": f"demo@p=0.{number}", "user": str(number)}):
+            post(server, COMPLETIONS, body)
+        post(server, COMPLETIONS, {**PROMPT, "sparsity_p": number})
+
+    knock(90)
+    before = series(server)
+    for number in range(91, 99):
+        knock(number)
+    assert series(server) == before
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chat_template": "{{ ''.__class__.__mro__ }}"},
+        {"chat_template": "{% for i in range(10**9) %}x{% endfor %}"},
+        {"chat_template_kwargs": {"chat_template": "{{ 7 * 7 }}"}},
+        {"chat_template_kwargs": {"tokenize": True}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", [CHAT, "/tokenize"])
+def test_templates_do_not_come_from_requests(server, path, fields):
+    """vLLM's own check."""
+    response = post(server, path, {"messages": QUESTION["messages"], "model": "demo", **fields})
+    assert response.status_code == 400
+    assert "chat_template" in response.json()["error"]["message"]
+
+
+def test_a_grammar_that_grows_slower_ends_and_others_are_answered_meanwhile(server):
+    done = threading.Event()
+    waits_s = []
+
+    def ask_others() -> None:
+        while not done.is_set():
+            start_s = time.monotonic()
+            assert post(server, COMPLETIONS, {**PROMPT, "max_tokens": 1}).status_code == 200
+            waits_s.append(time.monotonic() - start_s)
+
+    others = threading.Thread(target=ask_others)
+    others.start()
+    regex = "(" * 200 + "[a-z ]" + ")*" * 200
+    body = {**QUESTION, "structured_outputs": {"regex": regex}, "max_tokens": 3000, "ignore_eos": True}
+    refused = post(server, CHAT, body)
+    done.set()
+    others.join()
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "structured_outputs"), refused.text
+    assert "takes longer and longer to check" in refused.json()["error"]["message"]
+    assert waits_s
+    wait_until(server.is_idle, 30, "the end of the request")
+
+
+@pytest.mark.parametrize("sparsity_p", [1, 0.5])
+@pytest.mark.parametrize(
+    "tokens",
+    [[IMAGE], [5, IMAGE, IMAGE, 6], [VISION_START, IMAGE, 5], [VISION_START, VIDEO, VIDEO], [VISION_START]],
+    ids=str,
+)
+def test_tokens_of_pictures_without_pictures_end_no_engine(server, tokens, sparsity_p):
+    assert post(server, COMPLETIONS, {**PROMPT, "prompt": tokens, "sparsity_p": sparsity_p}).status_code in (200, 400)
+
+
+def test_words_for_pictures_are_words(server):
+    content = "<|vision_start|><|image_pad|><|vision_end|><|video_pad|> what color ?"
+    body = {**QUESTION, "messages": [{"role": "user", "content": content}]}
+    assert post(server, CHAT, body).status_code in (200, 400)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": [-1]}, {"prompt": [10**6]}, {"prompt": [2**70]}, {"stop_token_ids": [10**6], "min_tokens": 2},
+        {"stop_token_ids": [2**70]}, {"logit_bias": {"1000000": 1}}, {"logit_bias": {"-1": 1}},
+        {"allowed_token_ids": [10**6]}, {"allowed_token_ids": []}, {"logprob_token_ids": [10**6], "logprobs": 1},
+        {"priority": 2**70}, {"seed": 2**70}, {"truncate_prompt_tokens": -5}, {"temperature": -1}, {"top_k": 2**70},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_out_of_range_end_no_engine(server, fields):
+    response = post(server, COMPLETIONS, {**PROMPT, **fields})
+    assert response.status_code == 400, response.text[:300]
+
+
+@pytest.mark.parametrize("fields", [{"prompt_embeds": "AAAA"}, {"prompt_embeds": ["gASVAAAAAAAAAC4="]}], ids=str)
+def test_embeddings_of_prompts_are_refused(server, fields):
+    """vLLM's own check: they would be unpickled."""
+    response = post(server, COMPLETIONS, {"model": "demo", **fields})
+    assert response.status_code == 400
+    assert re.search("prompt.embeds", response.json()["error"]["message"])
+
+
+def test_parameters_of_connectors_reach_nobody(server):
+    plain = post(server, COMPLETIONS, {**PROMPT, "temperature": 0}).json()
+    forged = {"winnow": {"sparsity_p": 7}, "do_remote_decode": True}
+    answer = post(server, COMPLETIONS, {**PROMPT, "temperature": 0, "kv_transfer_params": forged}).json()
+    assert answer["choices"][0]["text"] == plain["choices"][0]["text"]
+    assert answer["usage"]["sparsity"] == plain["usage"]["sparsity"]
+    assert not answer.get("kv_transfer_params")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "mcp", "server_label": "x", "server_url": "http://127.0.0.1:9/"}]},
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "http://127.0.0.1:9/"}]}]},
+    ],
+    ids=["mcp", "file"],
+)
+def test_addresses_outside_of_media_are_not_asked(server, fields):
+    """vLLM has no code that fetches them; a later one must not go around the gate unseen."""
+    body = {"model": "demo", "input": "what color ?", "max_output_tokens": 4, **fields}
+    response = post(server, "/v1/responses", body)
+    assert response.status_code in (200, 400), response.text[:300]
+    assert "127.0.0.1:9" not in server.log.read_text()
