@@ -8,9 +8,9 @@ from server.errors import InvalidServerSettings
 
 CONNECTOR = "winnow"
 # FFmpeg's demuxers and decoders that a video may use. Playlists (HLS, DASH, concat) name other files and addresses, and
-# rare codecs are where decoders break.
+# rare codecs are where decoders break. FFV1 is what the demo model's own videos are written in.
 CONTAINERS = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi")
-CODECS = ("h264", "hevc", "mpeg4", "vp8", "vp9", "av1", "libdav1d", "libaom-av1", "mjpeg")
+CODECS = ("h264", "hevc", "mpeg4", "vp8", "vp9", "av1", "libdav1d", "libaom-av1", "ffv1", "mjpeg")
 # Read by vLLM when a request brings media, and by OpenCV when it opens a video.
 ENVIRONMENT = {
     "VLLM_MEDIA_CONNECTOR": CONNECTOR,

@@ -23,6 +23,7 @@ JPEG_FRAMES = "video/jpeg"
 # As OpenCV, of one version or another, names the codecs of `startup.CODECS`.
 CODEC_TAGS = frozenset(
     {"h264", "H264", "avc1", "hevc", "HEVC", "hvc1", "hev1", "FMP4", "mp4v", "VP80", "VP90", "AV01", "av01", "MJPG"}
+    | {"ffv1", "FFV1"}
 )
 
 
@@ -181,7 +182,7 @@ class VideoHeader:
         if self.codec not in CODEC_TAGS:
             raise unfit(
                 param,
-                f"is a video in codec {self.codec!r}, but may be in H.264, HEVC, MPEG-4, VP8, VP9, AV1 or MJPEG",
+                f"is a video in codec {self.codec!r}, but may be in H.264, HEVC, MPEG-4, VP8, VP9, AV1, FFV1 or MJPEG",
                 "Convert it",
             )
         if min(self.width, self.height, self.num_frames) < 1:
