@@ -26,7 +26,7 @@ from server.drain import LAST_BYTES_S, Drain
 from server.engine import SparseAsyncLLM
 from server.errors import EXIT_INTERRUPTED, EngineDied, InvalidServerSettings
 from server.last_resort import end_within
-from server.limits.connections import LimitedHttp
+from server.limits.connections import LimitedHttp, end_stalled
 from server.limits.validation import fail_fast
 from server.media.connector import install as install_media_connector
 from server.middleware import add_middleware
@@ -93,6 +93,7 @@ def _bind(args: argparse.Namespace) -> socket.socket:
             f"--host is {args.host} and --port is {args.port}, but this address cannot be bound: {error.strerror}. "
             "Choose another port or stop what uses it."
         ) from error
+    end_stalled(sock)
     return sock
 
 

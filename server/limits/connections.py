@@ -1,9 +1,11 @@
-"""Limits on the head of a request, its first line and headers: uvicorn waits for it without end and keeps all of it.
+"""Limits on the head of a request, its first line and headers: uvicorn waits for it without end and keeps all of it;
+and on the time that a client may take nothing of its answer.
 
 vLLM's `--h11-max-*` options limit it for uvicorn's slower parser, which is used only where httptools is missing.
 """
 
 import asyncio
+import socket
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +15,19 @@ from server.refusals import Reason, count_refusal
 
 MAX_HEAD_BYTES = 1 << 16
 MAX_HEAD_S = 10.0
+MAX_STALL_S = 30
+
+
+def end_stalled(listener: socket.socket) -> None:
+    """Have the kernel end the connections of clients that take nothing of their answers for `MAX_STALL_S` seconds.
+
+    Closing one waits until the client has everything, without end.
+
+    Args:
+        listener: connections inherit its options; a Unix domain socket has no such option.
+    """
+    if listener.family != socket.AF_UNIX:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * MAX_STALL_S)
 
 
 class LimitedHttp(HttpToolsProtocol):
