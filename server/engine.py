@@ -23,7 +23,7 @@ from server.access.isolation import IsolatedInputs, with_own_prefix_cache
 from server.errors import RequestRefused
 from server.exchange import ReportSlot, current_exchange
 from server.limits.requests import check_prompt_tokens, limited
-from server.limits.structures import within_grammar_time
+from server.limits.structures import grammar_checked
 from server.metrics import SparsityMetrics
 from server.params import with_sparsity_p
 from server.protocol import checked
@@ -95,7 +95,7 @@ class SparseAsyncLLM(AsyncLLM):
             self._refuse_prompt_logprobs(sampling_params, sparsity_p)
         sampling_params = with_sparsity_p(sampling_params, sparsity_p)
         outputs = super().generate(with_own_prefix_cache(prompt), sampling_params, request_id, **kwargs)
-        return outputs if sampling_params.structured_outputs is None else within_grammar_time(outputs)
+        return outputs if sampling_params.structured_outputs is None else grammar_checked(outputs)
 
     def _sparsity_p_of(self, sampling_params: SamplingParams) -> float:
         """From the HTTP exchange; other routes of vLLM may name it in `extra_args`, or get the server's default."""

@@ -12,6 +12,8 @@ from attention_backend import SPARSITY_P, InvalidSparsityP, check_sparsity_p
 from server.errors import RequestRefused
 from server.settings import ServerSettings
 
+# Of `vllm_xargs`: vLLM reads the second one there without a look at its type.
+RESERVED = (SPARSITY_P, "kv_transfer_params")
 # Longest part of a refused value that an error message repeats.
 MAX_VALUE_CHARS = 80
 
@@ -53,11 +55,12 @@ def requested_sparsity_p(request: BaseModel, settings: ServerSettings, by_alias:
     Raises:
         RequestRefused: the value breaks a rule, or the request asks for something that cannot be sparse.
     """
-    if SPARSITY_P in (getattr(request, "vllm_xargs", None) or {}):
-        raise RequestRefused(
-            f"vllm_xargs holds {SPARSITY_P}, but it is a field of the request itself. Move it to the top level.",
-            param="vllm_xargs",
-        )
+    for name in RESERVED:
+        if name in (getattr(request, "vllm_xargs", None) or {}):
+            raise RequestRefused(
+                f"vllm_xargs holds {name}, but it is a field of the request itself. Move it to the top level.",
+                param="vllm_xargs",
+            )
     value = (request.model_extra or {}).get(SPARSITY_P)
     default = settings.sparsity_p if by_alias is None else by_alias
     sparsity_p = default if value is None else checked(value, settings)

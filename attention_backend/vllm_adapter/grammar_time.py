@@ -14,12 +14,15 @@ from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
 # Grammars of real schemas take far less than a millisecond for a token.
 GRACE_S = 0.5
 PER_TOKEN_S = 0.02
-# `stop_reason` of a request that ended so, beside finish reason `error`.
+# `stop_reason` of a request that its grammar ended, beside finish reason `error`.
 GRAMMAR_TOO_SLOW = "winnow_grammar_too_slow"
+GRAMMAR_STUCK = "winnow_grammar_stuck"
 
 
 class TimedGrammar(StructuredOutputGrammar):
     """A request's grammar that rejects further tokens when its time is over; vLLM then ends the request.
+
+    It also says when a grammar, such as `root ::= root`, left no token to choose from and rejects what was chosen.
 
     Args:
         grammar: of one of vLLM's backends.
@@ -35,10 +38,10 @@ class TimedGrammar(StructuredOutputGrammar):
     def accept_tokens(self, request_id: str, tokens: list[int]) -> bool:
         self._num_tokens += len(tokens)
         is_accepted = self._timed(self._grammar.accept_tokens, request_id, tokens)
-        if self._spent_s <= GRACE_S + PER_TOKEN_S * self._num_tokens:
-            return is_accepted
-        self._request.stop_reason = GRAMMAR_TOO_SLOW
-        return False
+        is_in_time = self._spent_s <= GRACE_S + PER_TOKEN_S * self._num_tokens
+        if not is_accepted or not is_in_time:
+            self._request.stop_reason = GRAMMAR_STUCK if is_in_time else GRAMMAR_TOO_SLOW
+        return is_accepted and is_in_time
 
     def validate_tokens(self, tokens: list[int]) -> list[int]:
         return self._timed(self._grammar.validate_tokens, tokens)

@@ -11,11 +11,18 @@ from typing import Any
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import StructuredOutputsParams
 
-from attention_backend.vllm_adapter.grammar_time import GRAMMAR_TOO_SLOW
+from attention_backend.vllm_adapter.grammar_time import GRAMMAR_STUCK, GRAMMAR_TOO_SLOW
 from server.errors import RequestRefused
 from server.limits.settings import RequestLimits
 
 _SCHEMAS = ("json", "grammar", "structural_tag", "choice")
+# By the `stop_reason` of a request that the engine ended.
+_FAULTS = {
+    GRAMMAR_TOO_SLOW: "takes longer and longer to check with every token. Send one without repetitions within "
+    "repetitions.",
+    GRAMMAR_STUCK: "allows no further token, or none that logit_bias, allowed_token_ids and bad_words leave. Correct "
+    "it.",
+}
 
 
 def check_structure(structure: StructuredOutputsParams | None, limits: RequestLimits) -> None:
@@ -47,20 +54,21 @@ def check_structure(structure: StructuredOutputsParams | None, limits: RequestLi
             )
 
 
-async def within_grammar_time(outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
+async def grammar_checked(outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
     """Pass outputs through.
 
     Raises:
-        RequestRefused: the engine ended the request because its grammar took too long.
+        RequestRefused: the engine ended the request because of its grammar.
     """
     try:
         async for output in outputs:
-            if any(completion.stop_reason == GRAMMAR_TOO_SLOW for completion in output.outputs):
-                raise RequestRefused(
-                    "structured_outputs (or the response_format or tools it comes from) is a grammar that takes longer "
-                    "and longer to check with every token. Send one without repetitions within repetitions.",
-                    param="structured_outputs",
-                )
+            for completion in output.outputs:
+                if completion.finish_reason == "error" and completion.stop_reason in _FAULTS:
+                    raise RequestRefused(
+                        "structured_outputs (or the response_format or tools it comes from) is a grammar that "
+                        f"{_FAULTS[completion.stop_reason]}",
+                        param="structured_outputs",
+                    )
             yield output
     finally:
         await outputs.aclose()

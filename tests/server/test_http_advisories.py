@@ -111,6 +111,23 @@ def test_a_grammar_that_grows_slower_ends_and_others_are_answered_meanwhile(serv
     wait_until(server.is_idle, 30, "the end of the request")
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"structured_outputs": {"grammar": "root ::= root"}},
+        {"structured_outputs": {"regex": "blue"}, "allowed_token_ids": [0]},
+    ],
+    ids=["no-end", "no-token"],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_grammar_without_an_answer_is_a_fault_of_the_request(server, fields, stream):
+    response = post(server, CHAT, {**QUESTION, **fields, "stream": stream})
+    event = response.text.splitlines()[-3].removeprefix("data: ") if stream else response.text
+    assert response.status_code == (200 if stream else 400)
+    assert json.loads(event)["error"]["code"] == 400
+    assert "allows no further token" in json.loads(event)["error"]["message"]
+
+
 @pytest.mark.parametrize("sparsity_p", [1, 0.5])
 @pytest.mark.parametrize(
     "tokens",
@@ -133,7 +150,8 @@ def test_words_for_pictures_are_words(server):
         {"prompt": [-1]}, {"prompt": [10**6]}, {"prompt": [2**70]}, {"stop_token_ids": [10**6], "min_tokens": 2},
         {"stop_token_ids": [2**70]}, {"logit_bias": {"1000000": 1}}, {"logit_bias": {"-1": 1}},
         {"allowed_token_ids": [10**6]}, {"allowed_token_ids": []}, {"logprob_token_ids": [10**6], "logprobs": 1},
-        {"priority": 2**70}, {"seed": 2**70}, {"truncate_prompt_tokens": -5}, {"temperature": -1}, {"top_k": 2**70},
+        {"priority": 2**70}, {"seed": 2**70}, {"truncate_prompt_tokens": -5}, {"temperature": -1},
+        {"vllm_xargs": {"kv_transfer_params": "x"}},
     ],
     ids=str,
 )  # fmt: skip
