@@ -98,7 +98,7 @@ def read_policies(path: str | None, named: str | None, unnamed: Iterable[str]) -
 def _tables(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidServerSettings(
             f"--api-keys-file is {path}, but cannot be read: {error}. Give a TOML file with one table for each caller."
         ) from error
