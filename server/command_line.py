@@ -1,6 +1,7 @@
 """The command line: vLLM's own parser with our options beside its own, and what cannot be served refused early."""
 
 import argparse
+import os
 from dataclasses import fields
 
 import vllm.envs as envs
@@ -53,6 +54,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, ServerSettings]:
     _refuse_traces_without_times(args)
     _refuse_shared_request_ids()
     _refuse_pickles()
+    _keep_gloo_at_home(args)
     settings = ServerSettings.from_args(args)
     check_media_options(args)
     _complete_engine_args(args, parser, settings)
@@ -112,6 +114,17 @@ def _refuse_pickles() -> None:
             "VLLM_ALLOW_INSECURE_SERIALIZATION is set, but then whoever reaches a socket of the engine can run code in "
             "it. Unset the variable."
         )
+
+
+def _keep_gloo_at_home(args: argparse.Namespace) -> None:
+    """Let torch's Gloo, through which workers of one machine meet, listen on loopback.
+
+    By itself it listens on the address that the machine's name leads to, which in a container is the one that others
+    reach. Whoever spreads an engine over machines chooses the interface.
+    """
+    is_alone = args.nnodes == 1 and args.data_parallel_address is None and args.data_parallel_backend == "mp"
+    if is_alone and args.distributed_executor_backend in (None, "mp", "uni"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 
 def _complete_engine_args(args: argparse.Namespace, parser: argparse.ArgumentParser, settings: ServerSettings) -> None:

@@ -7,6 +7,7 @@ from starlette.middleware import Middleware
 
 from server.access.admission import Admission, Capacity, Places
 from server.access.callers import anonymous, callers_of
+from server.access.hosts import Hosts
 from server.access.keys import Keys
 from server.access.paths import DOCS, METRICS, PROBES
 from server.access.routes import open_paths
@@ -15,6 +16,7 @@ from server.engine import SparseAsyncLLM
 from server.limits.bodies import Bodies
 from server.limits.deadlines import Deadlines
 from server.media.pixels import Pixels
+from server.ready import LOOPBACK
 from server.refusals import refused_requests
 from server.request_ids import RequestIds
 from server.settings import ServerSettings
@@ -43,6 +45,8 @@ def layers(args: argparse.Namespace, settings: ServerSettings, engine: SparseAsy
     if not args.disable_uvicorn_access_log:
         stack.append(Middleware(AccessLog, quiet_paths=_listed(args.disable_access_log_for_endpoints)))
     access, limits = settings.access, settings.limits
+    if args.host in LOOPBACK and not args.uds and not access.asks_for_keys:
+        stack.append(Middleware(Hosts, access.allowed_hosts))
     max_in_flight = engine.scheduler_config.max_num_seqs + access.max_queued_requests
     capacity = Capacity(max_in_flight, engine.get_num_unfinished_requests, free_paths=PROBES | METRICS | DOCS)
     return [

@@ -20,6 +20,7 @@ class AccessSettings:
 
     Attributes:
         policies: the callers; without any, everyone who reaches the server may ask.
+        allowed_hosts: names by which a server on loopback without keys may be called besides localhost.
         enable_routes: paths of vLLM's routes that are off by default.
         metrics_access: /metrics asks for a key like all others, is open, or is off.
         docs_access: the same for the descriptions of the API.
@@ -32,6 +33,7 @@ class AccessSettings:
     """
 
     policies: tuple[Policy, ...] = ()
+    allowed_hosts: frozenset[str] = field(default_factory=frozenset)
     enable_routes: frozenset[str] = field(default_factory=frozenset)
     metrics_access: str = "key"
     docs_access: str = "key"
@@ -77,6 +79,7 @@ class AccessSettings:
         keys = [key for key in (vars(args).get("api_key") or [unnamed]) if key]
         args.api_key = None
         options = {option.name: getattr(args, option.name) for option in fields(cls) if option.name != "policies"}
+        options["allowed_hosts"] = frozenset(name.lower() for name in options["allowed_hosts"])
         options["enable_routes"] = frozenset(options["enable_routes"])
         return cls(policies=read_policies(args.api_keys_file, named, keys), **options)
 
@@ -99,6 +102,13 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
         name = flag[2:].replace("-", "_")
         group.add_argument(flag, **{"default": getattr(defaults, name), **options})
 
+    add(
+        "--allowed-hosts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="Names in Host that a server on loopback without keys answers to, besides addresses and localhost.",
+    )
     add("--enable-routes", nargs="+", default=[], metavar="PATH", help="Routes of vLLM that are off by default.")
     add("--metrics-access", choices=EXPOSURES, help="/metrics asks for a key (where there are any), is open, or off.")
     add("--docs-access", choices=EXPOSURES, help="The same for /docs, /redoc and /openapi.json.")

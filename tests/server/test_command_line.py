@@ -1,5 +1,6 @@
 """Options: vLLM's pass through, ours are read, contradictions stop the start with one sentence."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -90,6 +91,28 @@ def test_names_of_requests_must_not_meet_in_the_engine(monkeypatch):
     monkeypatch.setenv("VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", "1")
     with pytest.raises(UnsupportedConfiguration, match="VLLM_DISABLE_REQUEST_ID_RANDOMIZATION is set"):
         parse(["--model", "some/model"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "interface"),
+    [
+        ([], "lo"),
+        (["--data-parallel-address", "10.0.0.1"], None),
+        (["--distributed-executor-backend", "ray"], None),
+    ],
+    ids=["alone", "data-parallel", "ray"],
+)
+def test_workers_of_one_machine_meet_on_loopback(monkeypatch, arguments, interface):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "")
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    parse(["--model", "some/model", *arguments])
+    assert os.environ.get("GLOO_SOCKET_IFNAME") == interface
+
+
+def test_the_operators_interface_stays(monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
+    parse(["--model", "some/model"])
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "eth7"
 
 
 def test_processes_of_the_engine_send_no_pickles(monkeypatch):

@@ -19,6 +19,7 @@ QUESTION = {"model": "demo", "messages": [{"role": "user", "content": "what colo
 PROMPT = {"model": "demo", "prompt": "what color ?", "max_tokens": 4}
 
 CONFIG = json.loads((demo.checkpoint("demo") / "config.json").read_text())
+ENDS = json.loads((demo.checkpoint("demo") / "generation_config.json").read_text())["eos_token_id"]
 IMAGE, VIDEO, VISION_START = (CONFIG[f"{name}_token_id"] for name in ("image", "video", "vision_start"))
 
 
@@ -70,6 +71,20 @@ def test_strangers_add_no_series_to_the_metrics(server):
     assert series(server) == before
 
 
+def test_web_pages_cannot_ask(server):
+    """Neither of another origin, nor by a request that browsers send without asking, nor under a name of their own."""
+    origin = {"Origin": "https://page.example"}
+    asks = {**origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    preflight = httpx.options(f"{server.url}{CHAT}", headers=asks, timeout=60)
+    assert "access-control-allow-origin" not in preflight.headers
+    simple = {**origin, "Content-Type": "text/plain"}
+    answer = httpx.post(f"{server.url}{CHAT}", content=json.dumps(QUESTION), headers=simple, timeout=60)
+    assert answer.status_code == 400
+    assert "access-control-allow-origin" not in answer.headers
+    rebound = httpx.post(f"{server.url}{CHAT}", json=QUESTION, headers={"Host": "page.example"}, timeout=60)
+    assert (rebound.status_code, rebound.json()["error"]["param"]) == (421, "Host")
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -101,7 +116,9 @@ def test_a_grammar_that_grows_slower_ends_and_others_are_answered_meanwhile(serv
     others = threading.Thread(target=ask_others)
     others.start()
     regex = "(" * 200 + "[a-z ]" + ")*" * 200
-    body = {**QUESTION, "structured_outputs": {"regex": regex}, "max_tokens": 3000, "ignore_eos": True}
+    # The grammar lets the answer end at any time, so the tokens that end it are out of reach.
+    endless = {"max_tokens": 3000, "logit_bias": {str(token): -100 for token in ENDS}}
+    body = {**QUESTION, **endless, "structured_outputs": {"regex": regex}}
     refused = post(server, CHAT, body)
     done.set()
     others.join()

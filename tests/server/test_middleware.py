@@ -6,6 +6,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.middleware import Middleware
 
+from server.access.hosts import Hosts
+from server.access.policies import read_policies
+from server.access.settings import AccessSettings
 from server.middleware import add_middleware, layers
 from server.settings import ServerSettings
 
@@ -15,9 +18,13 @@ ENGINE = SimpleNamespace(
 
 
 def arguments(**changes) -> SimpleNamespace:
-    return SimpleNamespace(
-        **{"disable_uvicorn_access_log": False, "disable_access_log_for_endpoints": "/livez, /readyz,", **changes}
-    )
+    defaults = {
+        "host": "0.0.0.0",
+        "uds": None,
+        "disable_uvicorn_access_log": False,
+        "disable_access_log_for_endpoints": "/livez, /readyz,",
+    }
+    return SimpleNamespace(**{**defaults, **changes})
 
 
 def stack(**changes) -> list[Middleware]:
@@ -34,6 +41,14 @@ def test_ids_come_first_and_the_log_sees_what_all_others_answer():
 
 def test_keys_come_before_everything_that_costs():
     assert names()[2:] == ["Keys", "Admission", "Deadlines", "Bodies", "Places", "Pixels"]
+
+
+def test_on_loopback_without_keys_a_web_page_may_be_asking():
+    assert names(host="127.0.0.1")[2:4] == ["Hosts", "Keys"]
+    assert "Hosts" not in names(host="127.0.0.1", uds="/tmp/socket")
+    access = AccessSettings(policies=read_policies(None, "alice=alice-0123456789abcdef", []))
+    guarded = layers(arguments(host="127.0.0.1"), ServerSettings(access=access), ENGINE)
+    assert Hosts not in [layer.cls for layer in guarded]
 
 
 def test_vllms_options_choose_what_is_logged():
