@@ -18,12 +18,13 @@ class Reason(StrEnum):
 
     HEAD = "head"  # first line and headers too long or too slow
     REQUEST_ID = "request_id"
+    HOST = "host"  # the name of somebody else
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"  # on an operator's route
     RATE = "rate"  # of one caller, in a minute
     CONCURRENCY = "concurrency"  # of one caller
     QUEUE = "queue"  # of the server
-    BODY = "body"  # too large, or of too many values
+    BODY = "body"  # too large, of too many values, or no Unicode
     BODIES = "bodies"  # all of them together
     UPLOAD = "upload"  # took too long
     FIELD = "field"  # `sparsity...` where nobody reads it
