@@ -11,7 +11,7 @@ LINK = re.compile(r"\[`(test_\w+)`\]\(([^)]+)\)")
 
 def rows() -> list[tuple[str, str, str]]:
     """Class, what covers it, and the links to its tests."""
-    table = DOCUMENT.read_text().partition("## Advisory classes")[2]
+    table = DOCUMENT.read_text().partition("## Advisory classes")[2].partition("\n## ")[0]
     lines = [line for line in table.splitlines() if line.startswith("| ")][2:]
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
 
