@@ -14,7 +14,7 @@
 | `InputProcessor._get_mm_identifier` | no caller sees another one's pictures in the encoder's cache | vLLM salts it as it does the prefix cache |
 | `ModelField._type_adapter` (FastAPI) | faults in lists are not counted | FastAPI or pydantic bound them |
 | `app.router.routes`, `app.middleware_stack`, `Route.app` | most routes are off; layers around vLLM's application | vLLM registers routes by name |
-| `HttpToolsProtocol.data_received`, `on_message_begin`, `on_headers_complete` (uvicorn) | heads of requests have limits | uvicorn limits them |
+| `HttpToolsProtocol.data_received`, `on_message_begin`, `on_header`, `on_headers_complete`, `on_message_complete`, `on_response_complete` (uvicorn) | heads of requests have limits | uvicorn limits them |
 | `OpenAIServingModels.is_base_model`, `model_name`, `lora_requests` | model aliases | vLLM lets names carry defaults of a request |
 | `MediaConnector.load_from_url`, `load_from_url_async`, `MEDIA_CONNECTOR_REGISTRY` | one gate for all media | it stays: vLLM's own extension point |
 | `ImageMediaIO.load_bytes`, `VideoMediaIO.load_bytes`, `load_base64`, `VideoLoader.read_frames`, `compute_frames_index_to_sample` | limits before decoding | vLLM's limits are options and answered with HTTP 400 |

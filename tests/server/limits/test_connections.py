@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from server.limits import connections
@@ -144,3 +145,66 @@ def test_a_client_that_reads_slowly_gets_all(monkeypatch):
             if number % 16 == 0 and num_received < num_bytes // 2:
                 time.sleep(STALL_S / 4)
         assert num_received > num_bytes
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: server\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+
+
+def send_until_closed(connection: socket.socket, piece: bytes, pause_s: float = 0.0) -> None:
+    for _ in range(1000):
+        connection.sendall(piece)
+        time.sleep(pause_s)
+
+
+async def echo(scope, receive, send) -> None:
+    body = await Request(scope, receive).body()
+    names = ",".join(name.decode() for name, _ in scope["headers"])
+    await PlainTextResponse(f"{names} {body.decode()} here")(scope, receive, send)
+
+
+@pytest.mark.parametrize("app", [here, echo], ids=["answered", "unanswered"])
+def test_endless_headers_behind_a_body_are_cut_off(app):
+    """uvicorn would keep all of them, whether or not the request has its answer, a refusal for one."""
+    with serving(app) as (_, listener), socket.create_connection(listener.getsockname(), timeout=30) as connection:
+        connection.sendall(CHUNKED + b"0\r\n")
+        with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+            send_until_closed(connection, b"x-filler: x\r\n" * (MAX_HEAD_BYTES // 16))
+
+
+def test_headers_behind_a_body_are_nobodys():
+    with serving(echo) as (_, listener), socket.create_connection(listener.getsockname(), timeout=30) as connection:
+        connection.sendall(CHUNKED + b"0\r\nAuthorization: Bearer x\r\n\r\n")
+        received = connection.recv(4096)
+        assert received.startswith(b"HTTP/1.1 200 ")
+        assert received.endswith(b"host,transfer-encoding x here")
+
+
+def test_a_body_is_not_read_for_long_when_it_is_answered(connection):
+    connection.sendall(CHUNKED)
+    start_s = time.monotonic()
+    with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+        send_until_closed(connection, b"1\r\nx\r\n", pause_s=HEAD_S / 10)
+    assert time.monotonic() - start_s >= HEAD_S
+
+
+def test_the_rest_of_an_answered_body_may_come_and_then_the_next_request(connection):
+    connection.sendall(CHUNKED)
+    time.sleep(HEAD_S / 5)
+    connection.sendall(b"0\r\n\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    time.sleep(2 * HEAD_S)
+    assert ask(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_that_waits_for_its_turn_has_its_time(monkeypatch):
+    """Its request came behind another one, on the same connection, and before that one's answer."""
+    monkeypatch.setattr(connections, "MAX_HEAD_S", HEAD_S)
+    with serving(echo) as (_, listener), socket.create_connection(listener.getsockname(), timeout=30) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: server\r\nContent-Length: 1\r\n\r\na" + CHUNKED)
+        time.sleep(3 * HEAD_S)
+        connection.sendall(b"0\r\n\r\n")
+        received = b""
+        while not received.endswith(b" x here"):
+            piece = connection.recv(4096)
+            assert piece, received
+            received += piece
