@@ -11,6 +11,7 @@ from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 
 from server.errors import RequestRefused
 from server.limits.settings import RequestLimits
+from server.media.identity import refuse_media_uuids
 from server.settings import ServerSettings
 
 # Where the parts of a conversation stand, and the fields of a part that hold media, whose size has limits of its own.
@@ -89,6 +90,9 @@ class LimitedTokenization(ServingTokenization):
 
     async def create_tokenize(self, request: Any, raw_request: Request) -> Any:
         check_text(request, self.settings.limits)
+        # Pictures are processed to count their tokens, and may stay in a cache under their names.
+        if not self.settings.media.allow_media_uuids:
+            refuse_media_uuids(request)
         return await super().create_tokenize(request, raw_request)
 
     async def create_detokenize(self, request: Any, raw_request: Request) -> Any:

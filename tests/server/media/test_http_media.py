@@ -120,6 +120,9 @@ def test_embeddings_are_refused(server):
 def test_names_for_media_are_refused(server, picture_url):
     assert_refused(ask(server, {**image(picture_url), "uuid": "a"}), "uuid", "--allow-media-uuids")
     assert_refused(ask(server, {"type": "image_url", "image_url": None, "uuid": "a"}), "uuid", "--allow-media-uuids")
+    body = {"model": "demo", "messages": question({**image(picture_url), "uuid": "a"})}
+    counted = httpx.post(f"{server.url}/tokenize", json=body, timeout=60)
+    assert_refused(counted, "uuid", "--allow-media-uuids")
 
 
 @pytest.fixture(scope="module")
