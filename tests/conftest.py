@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -14,6 +15,20 @@ os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Triton kernels run on CPU tensors here; it must be set before triton is imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# The same few examples in every run; `pytest --hypothesis-profile=wide` draws many, and others each time.
+settings.register_profile(
+    "ordinary",
+    max_examples=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile(
+    "wide", settings.get_profile("ordinary"), max_examples=2000, derandomize=False, print_blob=True
+)
+settings.load_profile("ordinary")
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.limits.encoding import problem_of_text
 from server.limits.fields import unknown_sparsity_field
 from server.limits.settings import MIB, RequestLimits
 from server.limits.values import num_values_over_limit
@@ -46,7 +47,12 @@ class Bodies:
             answer = await self._read(receive, held)
             if answer is None:
                 body = held.whole()
-                answer = self._too_many_values(body) or unknown_sparsity_field(scope, body) or self._app
+                answer = (
+                    self._too_many_values(body)
+                    or _not_unicode(scope, body)
+                    or unknown_sparsity_field(scope, body)
+                    or self._app
+                )
                 receive = _replayed(body, receive)
             await answer(scope, receive, send)
         except ClientGone:
@@ -148,6 +154,11 @@ class _Held:
 
     def release(self) -> None:
         self._bodies.count(-self.num_bytes)
+
+
+def _not_unicode(scope: Scope, body: bytes) -> ASGIApp | None:
+    problem = problem_of_text(body) if "json" in Headers(scope=scope).get("Content-Type", "").lower() else None
+    return None if problem is None else refusal(problem, reason=Reason.BODY)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -11,8 +11,6 @@ from server.errors import RequestRefused
 from server.refusals import Reason, refusal
 
 PREFIX = "sparsity"
-# Bodies without any of these need not be read twice.
-_SPELLINGS = (b"sparsity", b"Sparsity", b"SPARSITY")
 # They read `sparsity_p`, and refuse other fields themselves. /invocations leads to them.
 KNOWING_PATHS = frozenset({
     "/v1/chat/completions",
@@ -57,7 +55,7 @@ def unknown_sparsity_field(scope: Scope, body: bytes) -> ASGIApp | None:
         The refusal; None where there is nothing to refuse.
     """
     path = scope["path"].removeprefix(scope.get("root_path", ""))
-    if path in KNOWING_PATHS or not any(spelling in body for spelling in _SPELLINGS):
+    if path in KNOWING_PATHS:
         return None
     try:
         fields = json.loads(body)
