@@ -1,12 +1,13 @@
-"""Helm, promtool, and the chart rendered with every file of values."""
+"""Helm, promtool, the chart rendered with every file of values, and a server such as a release runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.helm.chart import CI_VALUES, EXAMPLES, Helm, Manifest
+from tests.helm.chart import CI_VALUES, EXAMPLES, KEY, Helm, Manifest
+from tests.server.harness import Server, running_server
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,13 @@ def values_file(request) -> Path:
 def rendered(helm4) -> Callable[[Path], list[Manifest]]:
     """The manifests for a file of values, rendered once."""
     return cache(lambda path: helm4.render("--values", path))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    """It asks for KEY, as that of a release with `auth.apiKey`."""
+    with running_server(tmp_path_factory.mktemp("server") / "log.txt", api_key=KEY) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

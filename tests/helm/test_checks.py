@@ -8,15 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.helm.chart import KEY, of_kind, the
-from tests.server.harness import free_port, running_server
+from tests.server.harness import free_port
 
 CHECKS = ["models", "chat", "stream", "sparsity"]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running_server(tmp_path_factory.mktemp("server") / "log.txt", api_key=KEY) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

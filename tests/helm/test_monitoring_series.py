@@ -9,7 +9,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from tests.helm.chart import ROOT
+from tests.helm.chart import KEY, ROOT
 from tests.helm.monitored import (
     TARGET_LABELS,
     WITH_ALERTS,
@@ -23,7 +23,7 @@ from tests.helm.monitored import (
     samples_of,
 )
 from tests.helm.promql import Selector, grouping_labels, selectors
-from tests.server.harness import encoded, picture, question, running_server
+from tests.server.harness import encoded, picture, question
 
 # Whether their conditions hold on a healthy server is the machine's affair.
 SPEED_ALERTS = ("alert WinnowTimeToFirstTokenHigh", "alert WinnowTimePerOutputTokenHigh")
@@ -37,15 +37,15 @@ class Scrapes(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def scrapes(tmp_path_factory) -> Scrapes:
+def scrapes(server) -> Scrapes:
     url = "data:image/png;base64," + base64.b64encode(encoded(picture("red"), "PNG")).decode()
     messages = question({"type": "image_url", "image_url": {"url": url}})
-    with running_server(tmp_path_factory.mktemp("metrics") / "log.txt") as server:
-        before = samples_of(httpx.get(f"{server.url}/metrics").text)
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as client:
+        before = samples_of(client.get("/metrics").text)
         for sparsity_p in (0.4, 1, 1):
             body = {"model": "demo", "messages": messages, "sparsity_p": sparsity_p, "max_tokens": 4, "min_tokens": 4}
-            httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
-        return Scrapes(before, samples_of(httpx.get(f"{server.url}/metrics").text))
+            client.post("/v1/chat/completions", json=body).raise_for_status()
+        return Scrapes(before, samples_of(client.get("/metrics").text))
 
 
 @pytest.fixture(scope="module")

@@ -94,16 +94,13 @@ def test_a_user_that_the_base_brings_is_kept(builder, make_base):
     assert lines == ["vllm:x:2000:0::/home/vllm:/bin/bash", "2000 0 775"]
 
 
-@pytest.mark.parametrize(
-    ("package", "version", "sentence"),
-    [
-        ("vllm", "0.31.1", "vllm is 0.31.1, but 0.32.0 is needed."),
-        ("torch", "2.12.0+cu129", "torch is 2.12.0+cu129, but 2.13.0 is needed."),
-        ("transformers", "4.57.0", "winnow-serve 0.1.0 has requirement transformers"),
-    ],
-)
-def test_a_base_with_other_versions_is_refused(builder, make_base, package, version, sentence):
-    base = make_base(f"vllm-openai:{package}", **{package: version})
+def test_a_base_with_other_versions_is_refused(builder, make_base):
+    base = make_base("vllm-openai:other", vllm="0.31.1", torch="2.12.0+cu129", transformers="4.57.0")
     result = builder.try_build(REPOSITORY / "Dockerfile", "winnow:refused", BASE=base)
     assert result.returncode != 0
-    assert f"This image does not fit: {sentence}" in result.stdout
+    for fault in (
+        "vllm is 0.31.1, but 0.32.0 is needed.",
+        "torch is 2.12.0+cu129, but 2.13.0 is needed.",
+        "winnow-serve 0.1.0 has requirement transformers",
+    ):
+        assert f"This image does not fit: {fault}" in result.stdout
