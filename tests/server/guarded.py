@@ -32,7 +32,7 @@ operator = true
 """
 
 MAX_NUM_SEQS, MAX_QUEUED = 4, 4
-MAX_REQUEST_S, MAX_UPLOAD_S = 10, 2
+MAX_REQUEST_S, MAX_UPLOAD_S = 6, 2
 MAX_PROMPT_TOKENS, MAX_OUTPUT_TOKENS = 1500, 3500
 
 OPTIONS = {
@@ -56,12 +56,15 @@ QUESTION = {"model": "demo", "messages": [{"role": "user", "content": "what colo
 # Takes longer than MAX_REQUEST_S.
 LONG = {**QUESTION, "max_tokens": MAX_OUTPUT_TOKENS, "ignore_eos": True, "n": 4, "temperature": 1}
 
-# The same on /v1/responses, which has no `ignore_eos`: the tokens that end an answer are out of reach.
+# The same on /v1/responses, which has neither `n` nor `ignore_eos`: log-probabilities of others slow it down, and the
+# tokens that end an answer are out of reach.
 ENDLESS_RESPONSE = {
     "model": "demo",
     "input": "what color ?",
     "max_output_tokens": MAX_OUTPUT_TOKENS,
     "logit_bias": {"459": -100, "460": -100},
+    "include": ["message.output_text.logprobs"],
+    "top_logprobs": 20,
 }
 
 
