@@ -208,3 +208,27 @@ def test_a_body_that_waits_for_its_turn_has_its_time(monkeypatch):
             piece = connection.recv(4096)
             assert piece, received
             received += piece
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4",
+        b"Content-Length: 4\r\nContent-Length: 5",
+        b"Content-Length: +4",
+        b"Transfer-Encoding : chunked",
+        b"Transfer-Encoding: xchunked",
+        b"Transfer-Encoding: chunked, identity",
+        b"Transfer-Encoding: chunked\r\nX-Folded: a\r\n b",
+        b"X-Nul: \0",
+    ],
+    ids=str,
+)
+def test_a_body_whose_end_is_in_doubt_is_refused(connection, headers):
+    """A server in front might read it otherwise, and let the rest through as another request (httptools' own check)."""
+    hidden = b"0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: server\r\n\r\n"
+    connection.sendall(b"POST / HTTP/1.1\r\nHost: server\r\n" + headers + b"\r\n\r\n" + hidden)
+    received = until_closed(connection)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1 ") == 1
