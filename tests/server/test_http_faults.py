@@ -53,7 +53,7 @@ def half_a_request(server: Server) -> socket.socket:
     """A client that never sends the body that it announced."""
     host, _, port = server.url.removeprefix("http://").partition(":")
     client = socket.create_connection((host, int(port)))
-    client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: demo\r\nContent-Length: 100\r\n\r\n{")
+    client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     return client
 
 

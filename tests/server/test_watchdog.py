@@ -1,6 +1,9 @@
 """When the watchdog ends the process; tests/server/test_http_faults.py sees it happen to a real one."""
 
+import signal
+import subprocess
 import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +12,7 @@ from server import watchdog
 from server.errors import EXIT_ENGINE_DIED
 
 SOON_S = 60
+TITLE = "Test::"
 
 
 @pytest.fixture
@@ -18,6 +22,8 @@ def exits(monkeypatch) -> list[int]:
     monkeypatch.setattr(watchdog.os, "_exit", exits.append)
     monkeypatch.setattr(watchdog, "POLL_INTERVAL_S", 0.01)
     monkeypatch.setattr(watchdog, "LAST_RESORT_S", 0.01)
+    # Servers of other tests are children of this process, too.
+    monkeypatch.setattr(watchdog, "TITLE", TITLE)
     return exits
 
 
@@ -73,3 +79,34 @@ def test_an_orderly_end_is_no_death(engine, exits, is_stopping):
     engine.errored = True
     assert not thread.is_alive()
     assert exits == []
+
+
+@pytest.fixture
+def processes() -> Iterator[tuple[subprocess.Popen, subprocess.Popen]]:
+    """One with such a title that hangs, and another one of this process."""
+    with (
+        subprocess.Popen([f"{TITLE}Worker", "60"], executable="sleep") as hanging,
+        subprocess.Popen(["sleep", "60"]) as other,
+    ):
+        hanging.send_signal(signal.SIGSTOP)
+        yield hanging, other
+        hanging.kill()
+        other.kill()
+
+
+def test_processes_of_the_dead_engine_end_too_even_hanging_ones(engine, exits, processes):
+    hanging, other = processes
+    with watchdog.watched(engine):
+        (thread,) = watchdog_threads()
+        engine.errored = True
+        thread.join(SOON_S)
+    assert hanging.wait(SOON_S) == -signal.SIGKILL
+    assert other.poll() is None
+
+
+def test_processes_of_an_engine_that_stops_in_order_are_left_to_vllm(engine, exits, processes):
+    hanging, _ = processes
+    with watchdog.watched(engine):
+        (thread,) = watchdog_threads()
+    thread.join(SOON_S)
+    assert hanging.poll() is None
