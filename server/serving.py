@@ -24,6 +24,7 @@ from server.exchange import Exchange, current_exchange, entered, stream_within
 from server.limits.background import limit_background
 from server.limits.fields import refuse_unknown_sparsity_fields
 from server.limits.requests import check_request
+from server.limits.templates import refuse_tokenizer_arguments
 from server.limits.texts import LimitedMessages, LimitedTokenization, check_text
 from server.media.identity import refuse_media_uuids
 from server.protocol import requested_sparsity_p
@@ -79,6 +80,7 @@ def _exchange_of(request: Any, models: OpenAIServingModels, settings: ServerSett
     refuse_unknown_sparsity_fields(request)
     check_request(request, settings.limits)
     check_text(request, settings.limits)
+    refuse_tokenizer_arguments(request)
     if not settings.media.allow_media_uuids:
         refuse_media_uuids(request)
     alias = alias_of(request.model, models, settings)

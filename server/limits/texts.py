@@ -11,6 +11,7 @@ from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 
 from server.errors import RequestRefused
 from server.limits.settings import RequestLimits
+from server.limits.templates import refuse_tokenizer_arguments
 from server.media.identity import refuse_media_uuids
 from server.settings import ServerSettings
 
@@ -76,10 +77,12 @@ class LimitedMessages(AnthropicServingMessages):
 
     async def create_messages(self, request: Any, raw_request: Request | None = None) -> Any:
         check_text(request, self.settings.limits)
+        refuse_tokenizer_arguments(request)
         return await super().create_messages(request, raw_request)
 
     async def count_tokens(self, request: Any, raw_request: Request | None = None) -> Any:
         check_text(request, self.settings.limits)
+        refuse_tokenizer_arguments(request)
         return await super().count_tokens(request, raw_request)
 
 
@@ -90,6 +93,7 @@ class LimitedTokenization(ServingTokenization):
 
     async def create_tokenize(self, request: Any, raw_request: Request) -> Any:
         check_text(request, self.settings.limits)
+        refuse_tokenizer_arguments(request)
         # Pictures are processed to count their tokens, and may stay in a cache under their names.
         if not self.settings.media.allow_media_uuids:
             refuse_media_uuids(request)

@@ -103,15 +103,20 @@ def test_templates_do_not_come_from_requests(server, path, fields):
     assert "--trust-request-chat-template" in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("path", [CHAT, "/tokenize"])
-def test_arguments_for_templates_do_not_reach_the_tokenizer(server, path):
-    """vLLM's own: `tokenize` among them would do all the work twice, on the event loop."""
-    arguments = {"chat_template_kwargs": {"tokenize": True, "max_length": 1, "truncation": True}}
-    body = {"model": "demo", "messages": QUESTION["messages"], "max_tokens": 1}
-    answers = [post(server, path, {**body, **fields}) for fields in ({}, arguments)]
-    assert [answer.status_code for answer in answers] == [200, 200]
-    numbers = [answer.json().get("count") or answer.json()["usage"]["prompt_tokens"] for answer in answers]
-    assert numbers[0] == numbers[1]
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/messages", "/v1/messages/count_tokens", "/tokenize"])
+@pytest.mark.parametrize("arguments", [{"padding": "max_length", "max_length": 100_000}, {"tokenize": True}], ids=str)
+def test_arguments_for_templates_do_not_reach_the_tokenizer(server, path, arguments):
+    """A larger number would fill the memory with padding."""
+    body = {**QUESTION, "input": "what color ?", "chat_template_kwargs": arguments}
+    unread = ("input",) if path != "/v1/responses" else ("messages", "max_tokens")
+    response = post(server, path, {name: value for name, value in body.items() if name not in unread})
+    assert response.status_code == 400, response.text[:300]
+    assert "is an argument of the tokenizer" in response.json()["error"]["message"]
+
+
+def test_variables_of_templates_do(server):
+    response = post(server, CHAT, {**QUESTION, "chat_template_kwargs": {"enable_thinking": False}})
+    assert response.status_code == 200
 
 
 def test_a_grammar_that_grows_slower_ends_and_others_are_answered_meanwhile(server):
