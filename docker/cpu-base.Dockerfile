@@ -20,8 +20,10 @@ RUN --mount=type=bind,source=constraints-cpu.txt,target=/tmp/constraints-cpu.txt
     --mount=type=bind,source=docker/check_packages.py,target=/tmp/check_packages.py \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     grep -vE "^(${NOT_SERVED})==" /tmp/constraints-cpu.txt >/tmp/served.txt \
-    && python3 -m pip install --no-cache-dir --no-deps --break-system-packages \
-        ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} "torch==${TORCH_VERSION}+cpu" \
+    && { python3 -m pip install --no-cache-dir --no-deps --break-system-packages \
+            ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} "torch==${TORCH_VERSION}+cpu" \
+        || { echo "No CPU build of torch ${TORCH_VERSION}: give the address of PyTorch's index of CPU wheels as" \
+            "--build-arg TORCH_INDEX=ADDRESS." >&2; exit 1; }; } \
     && python3 -m pip install --no-cache-dir --no-deps --break-system-packages --requirement /tmp/served.txt \
     && python3 /tmp/check_packages.py --without torchaudio --without torchcodec \
         "vllm==${VLLM_VERSION}" "torch==${TORCH_VERSION}" \

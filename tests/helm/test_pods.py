@@ -102,6 +102,23 @@ def test_gpus_of_another_name_and_none(helm4):
 
 
 @pytest.mark.parametrize(
+    ("values", "threads"),
+    [
+        ("gpu.enabled=false", "requests.cpu"),
+        ("gpu.enabled=false,resources.requests=null,resources.limits.cpu=4", "limits.cpu"),
+        ("gpu.enabled=false,resources.requests=null", None),
+        ("gpu.enabled=true", None),
+    ],
+    ids=["requests", "limits", "neither", "with a GPU"],
+)
+def test_a_server_without_a_gpu_has_as_many_threads_as_cores(helm4, values, threads):
+    variables = {item["name"]: item for item in server_container(helm4.render("--set", values))["env"]}
+    source = {"resourceFieldRef": {"containerName": "server", "resource": threads}}
+    assert variables.get("OMP_NUM_THREADS", {}).get("valueFrom") == (source if threads else None)
+    assert ("VLLM_CPU_OMP_THREADS_BIND" in variables) == ("gpu.enabled=false" in values)
+
+
+@pytest.mark.parametrize(
     ("values", "image"),
     [
         ("image.repository=r/winnow", "r/winnow:0.1.0"),

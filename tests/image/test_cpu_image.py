@@ -4,9 +4,11 @@ It fetches the wheels of a whole environment and needs about 20 GB of disk for a
 run: `make test PYTEST_ARGS='-m image'`.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -22,6 +24,7 @@ BASE_DOCKERFILE = REPOSITORY / "docker" / "cpu-base.Dockerfile"
 BASE_TAG = "winnow-cpu-base"
 RAY_VERSION = "2.60.0"
 DRAIN_S = 60
+NUM_TOKENS = 100
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +97,24 @@ def test_ray_comes_with_a_build_argument(builder, cpu_image):
     assert result.stdout.strip() == RAY_VERSION
 
 
-def test_it_ends_when_told_to(pod, url):
+def test_it_ends_when_told_to_and_finishes_what_it_has_begun(pod, url):
     """The last test: it stops the server."""
-    assert pod.terminate() == 0
+    body = {
+        "model": "demo",
+        "messages": [{"role": "user", "content": "Who are you?"}],
+        "stream": True,
+        "ignore_eos": True,
+        "max_tokens": NUM_TOKENS,
+    }
+    with (
+        ThreadPoolExecutor(1) as stopping,
+        httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=2 * DRAIN_S) as stream,
+    ):
+        lines = (line.removeprefix("data: ") for line in stream.iter_lines() if line)
+        next(lines)
+        status = stopping.submit(pod.terminate)
+        *_, last, end = lines
+    assert (json.loads(last)["choices"][0]["finish_reason"], end) == ("length", "[DONE]")
+    assert status.result() == 0
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url}/health")
+        httpx.get(f"{url}/livez")

@@ -55,6 +55,16 @@ server-side apply refuses a name that stands twice.
 - {name: HF_TOKEN, valueFrom: {secretKeyRef: {name: {{ quote . }}, key: {{ $.Values.huggingface.token.key | quote }}}}}
 {{- end }}
 {{- end }}
+{{- if not .Values.gpu.enabled }}
+# vLLM would take and bind every core of the node; the pod has only what it asks for, and none to itself.
+- {name: VLLM_CPU_OMP_THREADS_BIND, value: nobind}
+{{- range list "requests" "limits" }}
+{{- if hasKey (get $.Values.resources . | default dict) "cpu" }}
+- {name: OMP_NUM_THREADS, valueFrom: {resourceFieldRef: {containerName: server, resource: {{ . }}.cpu}}}
+{{- break }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if .Values.multiNode.enabled }}
 - {name: VLLM_HOST_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
 {{- end }}
