@@ -42,9 +42,8 @@ def test_every_fault_is_named(check):
     ]
 
 
-def test_what_may_be_missing_is_named_too(check):
+def test_a_requirement_may_be_missing_by_name(check):
     assert check("--of", "needy", "--without", "nowhere").returncode == 0
-    assert check("--of", "needy", "--without", "elsewhere").returncode == 1
 
 
 def test_it_is_run_by_both_dockerfiles():
