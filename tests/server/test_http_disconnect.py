@@ -3,21 +3,34 @@
 import base64
 import contextlib
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from tests.server.guarded import ENDLESS_RESPONSE
 from tests.server.harness import encoded, picture, question, wait_until
 
 ABORT_TIMEOUT_S = 30
-MAX_TOKENS = 3800
+MAX_TOKENS = 3500
+# So many of them take longer than this process may have to wait for its turn.
+NUM_SEQUENCES = 16
 
 
 def long_request(about_picture, **fields) -> dict:
     """Would run until the context is full."""
-    return {"model": "demo", "messages": about_picture, "max_tokens": MAX_TOKENS, "ignore_eos": True, "sparsity_p": 0.6,
-            **fields}  # fmt: skip
+    length = {"max_tokens": MAX_TOKENS, "ignore_eos": True, "n": NUM_SEQUENCES, "temperature": 1}
+    return {"model": "demo", "messages": about_picture, "sparsity_p": 0.6, **length, **fields}
+
+
+@contextlib.contextmanager
+def cut_off(server, num_tokens: int) -> Iterator[None]:
+    """A request of this length begins within the block, and never comes to its end."""
+    generated_before = server.metric("vllm:generation_tokens_total")
+    yield
+    wait_until(server.is_idle, ABORT_TIMEOUT_S, "the abort")
+    assert server.metric("vllm:generation_tokens_total") - generated_before < num_tokens
 
 
 def check_still_serving(server, client, about_picture) -> None:
@@ -30,13 +43,13 @@ def check_still_serving(server, client, about_picture) -> None:
 
 @pytest.mark.parametrize("sparsity_p", [0.6, 1.0])
 def test_in_the_middle_of_a_stream(server, client, about_picture, sparsity_p):
-    generated_before = server.metric("vllm:generation_tokens_total")
     body = long_request(about_picture, stream=True, sparsity_p=sparsity_p)
-    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
+    with (
+        cut_off(server, NUM_SEQUENCES * MAX_TOKENS),
+        httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response,
+    ):
         assert response.status_code == 200
         assert next(response.iter_lines()).startswith('data: {"id":"chatcmpl-')
-    wait_until(server.is_idle, ABORT_TIMEOUT_S, "the abort")
-    assert server.metric("vllm:generation_tokens_total") - generated_before < MAX_TOKENS
     check_still_serving(server, client, about_picture)
 
 
@@ -51,7 +64,7 @@ def test_others_in_the_same_batch_get_what_they_get_alone(server, client, about_
         return response.choices[0].message.content, response.usage.sparsity
 
     def leave(sparsity_p):
-        body = long_request(about_picture, stream=True, sparsity_p=sparsity_p)
+        body = long_request(about_picture, stream=True, sparsity_p=sparsity_p, n=1)
         with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
             next(response.iter_lines())
 
@@ -66,8 +79,8 @@ def test_others_in_the_same_batch_get_what_they_get_alone(server, client, about_
 
 
 def test_while_waiting_for_a_whole_response(server, client, about_picture):
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{server.url}/v1/chat/completions", json=long_request(about_picture), timeout=0.5)
+    with cut_off(server, NUM_SEQUENCES * MAX_TOKENS), pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/chat/completions", json=long_request(about_picture), timeout=1)
     check_still_serving(server, client, about_picture)
 
 
@@ -87,16 +100,12 @@ def test_its_picture_is_answered_for_others(server, client):
 
 
 def test_responses_stream(server, client):
-    body = {
-        "model": "demo",
-        "input": "what color ?",
-        "stream": True,
-        "max_output_tokens": MAX_TOKENS,
-        "sparsity_p": 0.6,
-    }
-    with httpx.stream("POST", f"{server.url}/v1/responses", json=body, timeout=60) as response:
+    body = {**ENDLESS_RESPONSE, "stream": True, "sparsity_p": 0.6}
+    with (
+        cut_off(server, ENDLESS_RESPONSE["max_output_tokens"]),
+        httpx.stream("POST", f"{server.url}/v1/responses", json=body, timeout=60) as response,
+    ):
         next(response.iter_lines())
-    wait_until(server.is_idle, ABORT_TIMEOUT_S, "the abort")
 
 
 def test_bodies_that_are_no_json(server):

@@ -21,6 +21,8 @@ EXIT_WITHIN_S = 20
 STEP_TIMEOUT_S = 20
 SECRET = "my card ends with 4711"
 MAX_TOKENS = 3800
+# So many of them take longer than this process may have to wait for its turn.
+NUM_SEQUENCES = 16
 
 
 @pytest.fixture
@@ -44,6 +46,8 @@ def ask(server: Server, **fields) -> httpx.Response:
         "messages": [{"role": "user", "content": SECRET}],
         "max_tokens": MAX_TOKENS,
         "ignore_eos": True,
+        "n": NUM_SEQUENCES,
+        "temperature": 1,
         **fields,
     }
     return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=120)
@@ -88,7 +92,8 @@ def test_a_dead_engine_ends_the_server(server, title, fault, unready_within_s):
     with ThreadPoolExecutor() as pool, half_a_request(server):
         plain = pool.submit(ask, server)
         streamed = pool.submit(ask, server, stream=True)
-        wait_until(lambda: server.metric("vllm:num_requests_running") == 2, 60, "the start of both requests")
+        num_running = 2 * NUM_SEQUENCES
+        wait_until(lambda: server.metric("vllm:num_requests_running") == num_running, 60, "the start of both requests")
         process_of(server, title).send_signal(fault)
         wait_until(lambda: not is_ready(server), unready_within_s, "/readyz's change")
 

@@ -118,7 +118,9 @@ def test_streams_and_refusals_are_records_too(observed, record_of, about_picture
 
 
 def test_a_client_that_leaves_is_recorded_as_gone(observed, record_of, about_picture):
-    body = {"model": "demo", "messages": about_picture, "stream": True, "max_tokens": 3000, "ignore_eos": True}
+    # More than the server can say before a client that must wait for its turn has left.
+    length = {"max_tokens": 3000, "ignore_eos": True, "n": 16, "temperature": 1}
+    body = {"model": "demo", "messages": about_picture, "stream": True, **length}
     headers = {"X-Request-Id": "gone"}
     with httpx.stream("POST", f"{observed.url}/v1/chat/completions", json=body, headers=headers, timeout=60) as answer:
         next(answer.iter_lines())
