@@ -22,8 +22,8 @@ STOP_LIMIT_S = 30.0
 
 # As the server serves the demo model.
 DEMO_OPTIONS = {"max_model_len": 4096, "max_num_seqs": 64, "enforce_eager": True}
-DEMO_CPU_OPTIONS = {"dtype": "float32", "block_size": 32}
-DEMO_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
+DEMO_CPU_OPTIONS = {"dtype": "float32", "block_size": 32, "kv_cache_memory_bytes": 1 << 30}
+DEMO_ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
 
 
 class Answer(NamedTuple):
