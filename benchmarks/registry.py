@@ -83,6 +83,11 @@ CASES: dict[str, CaseInfo] = {
         "sparsity_p = 1 and stock vLLM's server",
         {"cpu": "serve", "cuda": "serve"},
     ),
+    "soak": CaseInfo(
+        "mixed requests in thousands: blocks, memory, answers and statuses, with preemptions and clients that leave",
+        "each greedy request alone",
+        {"cpu": "soak"},
+    ),
     "kernels": CaseInfo("correctness of every kernel", "torch references in float32", {"cuda": "gpu_kernels"}),
     "smoke": CaseInfo("the demo model generates, by engine variant", "stock vLLM", {"cuda": "gpu_smoke"}),
 }

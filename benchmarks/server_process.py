@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -25,11 +26,33 @@ START_LIMIT_S = 600.0
 STOP_LIMIT_S = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that was healthy once.
+
+    Attributes:
+        url: its address, without a path.
+        pid: of its HTTP process, the parent of the engine's.
+    """
+
+    url: str
+    pid: int
+
+
 @contextmanager
 def serving(
     model: str, options: Sequence[str] = (), module: str = OURS, environment: Mapping[str, str | None] | None = None
 ) -> Iterator[str]:
-    """Start a server, yield its address when it is healthy, and stop it.
+    """`running_server` for those who need no more than its address."""
+    with running_server(model, options, module, environment) as server:
+        yield server.url
+
+
+@contextmanager
+def running_server(
+    model: str, options: Sequence[str] = (), module: str = OURS, environment: Mapping[str, str | None] | None = None
+) -> Iterator[RunningServer]:
+    """Start a server, yield it when it is healthy, and stop it.
 
     Args:
         model: "demo" for our server, a Hugging Face id or a folder.
@@ -38,8 +61,8 @@ def serving(
         environment: variables beside those of this process; None takes one away.
 
     Raises:
-        BenchmarkError: the server ended, or was not ready within `START_LIMIT_S`; with its reason and the place of its
-            log.
+        BenchmarkError: the server ended, or was not ready within `START_LIMIT_S`, with its reason; or what the block
+            raised. With the place of the server's log.
     """
     url = f"http://127.0.0.1:{_free_port()}"
     command = [
@@ -65,10 +88,13 @@ def serving(
             )
         try:
             if (failure := _wait(process, url)) is not None:
-                kept_log = Path(tempfile.gettempdir()) / f"winnow-benchmark-server-{process.pid}.log"
-                shutil.copy(log_path, kept_log)
-                raise BenchmarkError(f"The server of model {model} {failure}: {_reason(log_path)} Its log: {kept_log}")
-            yield url
+                raise BenchmarkError(f"The server of model {model} {failure}: {_reason(log_path)}")
+            yield RunningServer(url, process.pid)
+        except BenchmarkError as error:
+            kept_log = Path(tempfile.gettempdir()) / f"winnow-benchmark-server-{process.pid}.log"
+            shutil.copy(log_path, kept_log)
+            error.args = (f"{error} Its log: {kept_log}",)
+            raise
         finally:
             process.terminate()
             try:
