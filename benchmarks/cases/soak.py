@@ -38,9 +38,14 @@ MAX_MODEL_LEN = 1280
 KV_CACHE_MIB = 4
 # What a request gets that says nothing: neither dense nor one of the values that others ask for.
 DEFAULT_SPARSITY_P = 0.95
-# A connection that was idle for vLLM's 5 seconds would close under the next request. The CPU platform would prefer its
-# own variable to the size of the KV cache.
-ENVIRONMENT = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "600", "VLLM_CPU_KVCACHE_SPACE": None}
+ENVIRONMENT = {
+    # A connection that was idle for vLLM's 5 seconds would close under the next request.
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "600",
+    # The CPU platform would prefer its own variable to the size of the KV cache.
+    "VLLM_CPU_KVCACHE_SPACE": None,
+    # The pools of malloc, one or more for each thread that decodes, fill for a long time and would hide a leak.
+    "MALLOC_ARENA_MAX": "1",
+}
 PERCENTILES = (50, 99)
 UNITS = {
     "requests": "requests sent",

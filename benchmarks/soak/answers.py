@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.soak.replies import Reply
 
-# Float32 rounding moves the demo model's log-probabilities by about a thousandth of this.
+# Float32 rounding does less to a log-probability; two answers that differ in meaning are further apart.
 TIE_NATS = 1e-3
 TOP_LOGPROBS = 5
 # What a request must ask for to be a reference.
