@@ -70,10 +70,14 @@ class Pod:
             check=False,
         )
 
-    def terminate(self) -> int:
-        """Send the container's first process the signal that the kubelet sends, and wait for its exit status."""
+    def terminate(self, drain_s: float) -> int:
+        """Send the container's first process the signal that the kubelet sends, and wait for its exit status.
+
+        Args:
+            drain_s: what the server gives to requests in flight.
+        """
         subprocess.run([*AS_ROOT, "kill", f"-{signal.SIGTERM.value}", str(self.pid)], check=True)
-        return self.process.wait(STOP_TIMEOUT_S)
+        return self.process.wait(drain_s + STOP_TIMEOUT_S)
 
 
 @contextmanager

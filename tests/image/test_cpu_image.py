@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.image, pytest.mark.timeout(3600)]
 BASE_DOCKERFILE = REPOSITORY / "docker" / "cpu-base.Dockerfile"
 BASE_TAG = "winnow-cpu-base"
 RAY_VERSION = "2.60.0"
-DRAIN_S = 60
+DRAIN_S = 240
 NUM_TOKENS = 100
 
 
@@ -112,7 +112,7 @@ def test_it_ends_when_told_to_and_finishes_what_it_has_begun(pod, url):
     ):
         lines = (line.removeprefix("data: ") for line in stream.iter_lines() if line)
         next(lines)
-        status = stopping.submit(pod.terminate)
+        status = stopping.submit(pod.terminate, DRAIN_S)
         *_, last, end = lines
     assert (json.loads(last)["choices"][0]["finish_reason"], end) == ("length", "[DONE]")
     assert status.result() == 0
