@@ -15,7 +15,7 @@ min_sparsity_p = 0.5
 
 [rated]
 keys = ["{RATED}"]
-requests_per_minute = 20
+requests_per_minute = 5
 """
 
 
