@@ -62,7 +62,7 @@ def test_list_shows_every_case(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["case", "devices", "baseline", "measures"]
     assert [line.split()[0] for line in lines[1:]] == [
-        *("quality", "capacity", "decode", "prefill", "step_overhead", "serve", "kernels", "smoke")
+        *("quality", "capacity", "decode", "prefill", "step_overhead", "serve", "soak", "kernels", "smoke")
     ]
 
 
