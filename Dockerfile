@@ -32,10 +32,12 @@ RUN --mount=type=bind,from=wheel,source=/wheel,target=/tmp/wheel \
 
 # Group 0 may do what the user may: a cluster that chooses the user id puts it into that group.
 # The server writes to its home and to /tmp only, so the rest of the file system can be read-only.
+# Some builders leave the places of mounts behind in /tmp.
 RUN { getent passwd 2000 || useradd --uid 2000 --gid 0 --no-create-home --home-dir /home/vllm vllm; } \
     && mkdir -p /home/vllm/.cache/huggingface \
     && chown -R 2000:0 /home/vllm \
-    && chmod -R g=u /home/vllm
+    && chmod -R g=u /home/vllm \
+    && rm -rf /tmp/*
 # An id without an entry in /etc/passwd has no home and no name but these.
 ENV HOME=/home/vllm \
     USER=vllm \
