@@ -53,6 +53,11 @@ class Server:
         return all(self.metric(name) == 0 for name in names)
 
 
+def environment_of_a_server() -> dict[str, str]:
+    """This process's, without what engines inside of it were given: a server has processes of its own."""
+    return {name: value for name, value in os.environ.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+
+
 @contextmanager
 def running_server(log: Path, **more_options: object) -> Iterator[Server]:
     """Start `python -m server --model demo`, wait until it says that it is ready, and stop it at the end.
@@ -72,7 +77,7 @@ def running_server(log: Path, **more_options: object) -> Iterator[Server]:
     command = [sys.executable, "-m", "server"]
     for flag, value in options.items():
         command += [flag, *(str(word) for word in (value if isinstance(value, list) else [value]))]
-    environment = {**os.environ, "VLLM_ENABLE_RESPONSES_API_STORE": "1"}
+    environment = {**environment_of_a_server(), "VLLM_ENABLE_RESPONSES_API_STORE": "1"}
     with log.open("w") as log_file:
         process = subprocess.Popen(
             command, stdout=log_file, stderr=subprocess.STDOUT, start_new_session=True, env=environment

@@ -14,7 +14,14 @@ import psutil
 import pytest
 
 from server.errors import EXIT_ENGINE_DIED, EXIT_INTERRUPTED
-from tests.server.harness import START_TIMEOUT_S, Server, free_port, running_server, wait_until
+from tests.server.harness import (
+    START_TIMEOUT_S,
+    Server,
+    environment_of_a_server,
+    free_port,
+    running_server,
+    wait_until,
+)
 
 UNREADY_WITHIN_S = 5
 EXIT_WITHIN_S = 20
@@ -115,7 +122,9 @@ def test_a_stop_signal_ends_a_start(tmp_path, stop_signal):
     log = tmp_path / "log.txt"
     command = [sys.executable, "-m", "server", "--model", "demo", "--port", str(free_port())]
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment_of_a_server()
+        )
     try:
         # It waits for its engine as soon as there is one.
         wait_until(lambda: "warmup completed" in log.read_text(), START_TIMEOUT_S, "the engine's start")
