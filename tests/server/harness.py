@@ -54,8 +54,9 @@ class Server:
 
 
 def environment_of_a_server() -> dict[str, str]:
-    """This process's, without what engines inside of it were given: a server has processes of its own."""
-    return {name: value for name, value in os.environ.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+    """This process's, without what other tests set for engines inside of it: processes of its own, and a log."""
+    ours_alone = ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_LEVEL")
+    return {name: value for name, value in os.environ.items() if name not in ours_alone}
 
 
 @contextmanager
