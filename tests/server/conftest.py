@@ -1,14 +1,27 @@
 """One real server process for all HTTP tests, and the pictures they ask about."""
 
 import base64
+import os
 from collections.abc import Callable, Iterator
 
 import openai
 import pytest
 
 from attention_backend import SparsityReport
+from server.media.startup import ENVIRONMENT
 from tests.server.guarded import KEY_FILE, OPTIONS
 from tests.server.harness import Server, encoded, picture, question, running_server, video_url_of
+
+
+@pytest.fixture(autouse=True)
+def _environment_is_left() -> Iterator[None]:
+    """A start in this process sets variables for its own videos; other tests read other ones."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    yield
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")
