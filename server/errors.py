@@ -37,10 +37,8 @@ class EngineDied(Exception):
     """The engine or one of its workers is gone; requests in flight were answered with errors."""
 
 
-class RequestRefused(VLLMValidationError):
-    """A request that is answered with HTTP 400 and OpenAI's error body.
-
-    vLLM's own handler turns it into that body; its base class would append the parameter to the message.
+class _FaultOfField:
+    """Of one of vLLM's errors whose handler makes OpenAI's error body; alone it would append the field to the message.
 
     Args:
         message: field, value, rule and remedy.
@@ -55,20 +53,12 @@ class RequestRefused(VLLMValidationError):
         return self.message
 
 
-class MediaUnavailable(VLLMUnprocessableEntityError):
-    """Media behind a URL that does not answer as it should; HTTP 422, vLLM's status for this.
+class RequestRefused(_FaultOfField, VLLMValidationError):
+    """A request that is answered with HTTP 400."""
 
-    Args:
-        message: field, value, rule and remedy.
-        param: the request field that holds the URL.
-    """
 
-    def __init__(self, message: str, *, param: str) -> None:
-        super().__init__(message, parameter=param)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
+class MediaUnavailable(_FaultOfField, VLLMUnprocessableEntityError):
+    """Media behind a URL that does not answer as it should; HTTP 422, vLLM's status for this."""
 
 
 class ServerFull(GracefulHTTPError):

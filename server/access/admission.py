@@ -6,6 +6,7 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.access.callers import current_caller
+from server.access.paths import path_of
 from server.access.rates import RETRY_AFTER_S, Excess
 from server.refusals import Reason, refusal
 
@@ -27,8 +28,7 @@ class Capacity:
 
     def counts(self, scope: Scope) -> bool:
         """Whether a request takes a place."""
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        return scope["type"] == "http" and current_caller() is not None and path not in self._free_paths
+        return scope["type"] == "http" and current_caller() is not None and path_of(scope) not in self._free_paths
 
     def excess(self) -> Excess | None:
         """What stands against one request more; None when nothing does."""

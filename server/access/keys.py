@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.access.callers import Caller, begin_call
+from server.access.paths import path_of
 from server.access.policies import digest_of
 from server.record import current_record
 from server.refusals import Reason, count_refusal, refusal
@@ -62,7 +63,7 @@ class Keys:
         """Only an exact path is open: one that is spelt otherwise may lead to another route."""
         if scope["type"] == "http" and _is_preflight(scope):
             return True
-        return scope["path"].removeprefix(scope.get("root_path", "")) in self._open_paths
+        return path_of(scope) in self._open_paths
 
     def _caller_with(self, key: str) -> Caller | None:
         """Looks at every key, whether or not an earlier one fits, so that the time says nothing."""

@@ -1,5 +1,7 @@
 """The paths of vLLM's routes and ours, by who may call them; what is not listed here is for operators."""
 
+from starlette.types import Scope
+
 METRICS = frozenset({"/metrics"})
 DOCS = frozenset({"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/static"})
 # One bit of answer and no input: whoever supervises the server needs no key. /ping is SageMaker's /health.
@@ -38,3 +40,8 @@ HARMLESS = frozenset({
     "/v1/chat/completions/derender",
     "/v1/completions/derender",
 })  # fmt: skip
+
+
+def path_of(scope: Scope) -> str:
+    """The path as the routes have it, without what a proxy in front put before it; empty where there is none."""
+    return scope.get("path", "").removeprefix(scope.get("root_path", ""))

@@ -8,6 +8,7 @@ from typing import Any
 from server.access.paths import DOCS, HARMLESS, METRICS, SERVED
 from server.access.policies import ENVIRONMENT_VARIABLE, Policy, read_policies
 from server.errors import InvalidServerSettings
+from server.flags import flag
 
 # vLLM's variable for one key.
 VLLM_VARIABLE = "VLLM_API_KEY"
@@ -45,7 +46,7 @@ class AccessSettings:
         for name in ("requests_per_minute", "concurrent_requests", "max_queued_requests"):
             if getattr(self, name) < 0:
                 raise InvalidServerSettings(
-                    f"{_flag(name)} is {getattr(self, name)}, but must not be negative. Choose a number of requests."
+                    f"{flag(name)} is {getattr(self, name)}, but must not be negative. Choose a number of requests."
                 )
 
         if self.operator_paths and not any(policy.entry.operator for policy in self.policies):
@@ -84,10 +85,6 @@ class AccessSettings:
         return cls(policies=read_policies(args.api_keys_file, named, keys), **options)
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def add_access_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options about access."""
     group = parser.add_argument_group("Winnow access", "API keys, routes, and how much callers may ask for at a time.")
@@ -98,9 +95,9 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
     )
     defaults = AccessSettings()
 
-    def add(flag: str, **options: Any) -> None:
-        name = flag[2:].replace("-", "_")
-        group.add_argument(flag, **{"default": getattr(defaults, name), **options})
+    def add(spelling: str, **options: Any) -> None:
+        name = spelling[2:].replace("-", "_")
+        group.add_argument(spelling, **{"default": getattr(defaults, name), **options})
 
     add(
         "--allowed-hosts",

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp, Scope
 
 from attention_backend import SPARSITY_P
+from server.access.paths import path_of
 from server.errors import RequestRefused
 from server.refusals import Reason, refusal
 
@@ -54,7 +55,7 @@ def unknown_sparsity_field(scope: Scope, body: bytes) -> ASGIApp | None:
     Returns:
         The refusal; None where there is nothing to refuse.
     """
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = path_of(scope)
     if path in KNOWING_PATHS:
         return None
     try:

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from vllm.sampling_params import SamplingParams
 
 from server.errors import RequestRefused
-from server.limits.settings import RequestLimits, flag
+from server.flags import flag
+from server.limits.settings import RequestLimits
 from server.limits.structures import check_structure
 
 # As many characters of a stop string are held back from every stream.

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass, fields
 
 from server.errors import InvalidServerSettings
+from server.flags import flag
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -87,11 +88,6 @@ class RequestLimits:
             InvalidServerSettings: a value is out of range.
         """
         return cls(**{option.name: getattr(args, option.name) for option in fields(cls)})
-
-
-def flag(name: str) -> str:
-    """The option of a field."""
-    return f"--{name.replace('_', '-')}"
 
 
 # Option to its help; type and default are those of the field.

@@ -8,6 +8,7 @@ from PIL import Image
 from vllm.multimodal.image import ALLOWED_IMAGE_FORMATS
 
 from server.errors import InvalidServerSettings
+from server.flags import flag
 from server.media.addresses import TrustedHosts
 
 MIB = 1 << 20
@@ -111,7 +112,7 @@ class MediaSettings:
 
 
 def _invalid(name: str, value: Any, rule: str) -> InvalidServerSettings:
-    return InvalidServerSettings(f"--{name.replace('_', '-')} is {value}, but {rule}")
+    return InvalidServerSettings(f"{flag(name)} is {value}, but {rule}")
 
 
 # Option to its help; type and default are those of the field.
@@ -138,11 +139,11 @@ def add_media_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options about media."""
     group = parser.add_argument_group("Winnow media", "Where pictures and videos may come from, and their limits.")
     for option in fields(MediaSettings):
-        flag, text, default = f"--{option.name.replace('_', '-')}", HELP[option.name], option.default
+        spelling, text, default = flag(option.name), HELP[option.name], option.default
         if isinstance(default, bool):
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
+            group.add_argument(spelling, action=argparse.BooleanOptionalAction, default=default, help=text)
         elif isinstance(default, tuple):
             kind = int if option.name == "media_ports" else str
-            group.add_argument(flag, nargs="+", type=kind, default=list(default), help=text)
+            group.add_argument(spelling, nargs="+", type=kind, default=list(default), help=text)
         else:
-            group.add_argument(flag, type=type(default), default=default, help=text)
+            group.add_argument(spelling, type=type(default), default=default, help=text)

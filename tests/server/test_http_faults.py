@@ -17,7 +17,7 @@ from server.errors import EXIT_ENGINE_DIED, EXIT_INTERRUPTED
 from tests.server.harness import (
     START_TIMEOUT_S,
     Server,
-    environment_of_a_server,
+    environment_of_a_program,
     free_port,
     running_server,
     wait_until,
@@ -123,7 +123,7 @@ def test_a_stop_signal_ends_a_start(tmp_path, stop_signal):
     command = [sys.executable, "-m", "server", "--model", "demo", "--port", str(free_port())]
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment_of_a_server()
+            command, stdout=output, stderr=subprocess.STDOUT, process_group=0, env=environment_of_a_program()
         )
     try:
         # It waits for its engine as soon as there is one.

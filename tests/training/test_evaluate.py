@@ -1,6 +1,5 @@
 """`python -m training.evaluate`, from the command line to the files it writes."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from measurement.results import read
+from tests.server.harness import environment_of_a_program
 from training import evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +46,7 @@ def test_two_models_through_the_serving_engine(tmp_path):
     shutil.copytree(ROOT / "server" / "assets" / "demo", copy)
     command = [sys.executable, "-m", "training.evaluate", str(copy), "--baseline", "demo"]
     command += ["--count", "6", "--seed", "5", "--sparsity-p", "1", "0.9", "--out", str(tmp_path / "out")]
-    environment = {name: value for name, value in os.environ.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=ROOT, env=environment_of_a_program(), capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     (path,) = (tmp_path / "out").glob("evaluation-*.json")
     assert path.with_suffix(".png").stat().st_size > 10_000
