@@ -103,7 +103,7 @@ def worker(helm4, programs):
     process = subprocess.Popen(
         container(pod_templates(group)["worker"])["command"],
         env=environment(programs, LWS_LEADER_ADDRESS=ADDRESS, NUM_REFUSALS=str(NUM_REFUSALS)),
-        start_new_session=True,
+        process_group=0,
     )
     yield process, port
     if process.poll() is None:

@@ -107,9 +107,9 @@ def test_a_caller_begins_so_many_requests_in_a_minute(guarded):
 
 
 def test_a_caller_has_so_many_requests_at_a_time(guarded):
-    with httpx.stream(
-        "POST", f"{guarded.url}{CHAT}", json={**LONG, "stream": True}, headers=authorization("single"), timeout=60
-    ) as stream:
+    body = {**LONG, "n": 1, "stream": True}
+    headers = authorization("single")
+    with httpx.stream("POST", f"{guarded.url}{CHAT}", json=body, headers=headers, timeout=60) as stream:
         # Kept: without its iterator the stream would close.
         lines = stream.iter_lines()
         next(lines)
