@@ -61,8 +61,13 @@ class _Answer:
 
     @property
     def status(self) -> int:
-        """What was sent; 500 where nothing was."""
+        """What was sent; 500 where nothing was, or not all of it because the server failed."""
         return CLIENT_LEFT if self._client_left else self._status
+
+    def fail(self) -> None:
+        """The layers within have given up."""
+        if not self._is_whole:
+            self._status = SERVER_FAILED
 
     async def receive(self) -> Message:
         message = await self._receive()

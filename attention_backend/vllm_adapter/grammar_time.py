@@ -26,12 +26,15 @@ class TimedGrammar(StructuredOutputGrammar):
 
     Args:
         grammar: of one of vLLM's backends.
-        request: whose answer must fit it.
+
+    Attributes:
+        stop_reason: why it rejected tokens; None while it did not. It has no reference to the request, which has one
+            to the grammar: a circle would keep the request's pictures until Python looks for circles.
     """
 
-    def __init__(self, grammar: StructuredOutputGrammar, request: Request) -> None:
+    def __init__(self, grammar: StructuredOutputGrammar) -> None:
+        self.stop_reason: str | None = None
         self._grammar = grammar
-        self._request = request
         self._num_tokens = 0
         self._spent_s = 0.0
 
@@ -40,7 +43,7 @@ class TimedGrammar(StructuredOutputGrammar):
         is_accepted = self._timed(self._grammar.accept_tokens, request_id, tokens)
         is_in_time = self._spent_s <= GRACE_S + PER_TOKEN_S * self._num_tokens
         if not is_accepted or not is_in_time:
-            self._request.stop_reason = GRAMMAR_STUCK if is_in_time else GRAMMAR_TOO_SLOW
+            self.stop_reason = GRAMMAR_STUCK if is_in_time else GRAMMAR_TOO_SLOW
         return is_accepted and is_in_time
 
     def validate_tokens(self, tokens: list[int]) -> list[int]:
@@ -77,4 +80,10 @@ class TimedGrammars(StructuredOutputManager):
         manager.__class__ = cls
 
     def _create_grammar(self, request: Request) -> StructuredOutputGrammar:
-        return TimedGrammar(super()._create_grammar(request), request)
+        return TimedGrammar(super()._create_grammar(request))
+
+    def accept_tokens(self, request: Request, new_token_ids: list[int]) -> bool:
+        is_accepted = super().accept_tokens(request, new_token_ids)
+        if not is_accepted:
+            request.stop_reason = request.structured_output_request.grammar.stop_reason
+        return is_accepted

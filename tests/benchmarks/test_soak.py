@@ -2,6 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -53,7 +55,7 @@ def test_a_row_by_hand():
     assert (row["preemptions"], row["peak_kv_usage"]) == (6, 0.9)
     assert (row["answered_p50_s"], row["slowdown_p50"]) == (2.0, 3.0)
     assert row["slowdown_p99"] == pytest.approx(4.0)
-    assert row["server_mib_per_1000"] is None
+    assert row["server_growth"] is None
 
 
 def test_a_soak_without_preemptions_proves_nothing():
@@ -61,12 +63,20 @@ def test_a_soak_without_preemptions_proves_nothing():
         soak.check_row(soak.summarise([leg(preemptions=0)], 10), 2.0)
 
 
+def row_with_growth(growth: Callable[[int], float]) -> dict[str, Any]:
+    return soak.summarise([leg(server_mib=300.0 + growth(index)) for index in range(12)], num_per_leg=100)
+
+
 def test_memory_that_grows_stops_the_case():
-    legs = [leg(server_mib=300.0 + index) for index in range(12)]
-    row = soak.summarise(legs, num_per_leg=100)
+    row = row_with_growth(lambda index: index)
     soak.check_row(row, 10.1)
-    with pytest.raises(BenchmarkError, match=r"Memory of the server grew by 10.00 MiB in 1,000 requests, but may grow"):
+    with pytest.raises(BenchmarkError, match=r"server grew by \+10.0, \+10.0 to \+10.0 MiB in 1,000 requests, but may"):
         soak.check_row(row, 9.9)
+
+
+def test_memory_that_sways_says_nothing():
+    with pytest.raises(BenchmarkError, match=r"must be known to be below 20. Send more requests \(--requests\)"):
+        soak.check_row(row_with_growth(lambda index: 30 * (-1) ** index), 2.0)
 
 
 def test_table_and_figure():
@@ -109,5 +119,5 @@ def test_ten_thousand_requests():
     check(result, 10_000)
     for row in result.summary:
         assert {"refused with 401", "refused with 429"} <= set(row["outcomes"])
-        assert row["server_mib_per_1000"] is not None
-        assert row["engine_mib_per_1000"] is not None
+        assert row["server_growth"] is not None
+        assert row["engine_growth"] is not None

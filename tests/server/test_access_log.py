@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import Receive
 
 from server.access_log import AccessLog
 from server.exchange import Exchange, ReportSlot
@@ -89,23 +90,23 @@ def test_a_route_that_knows_no_sparsity_says_nothing_about_it(client, records):
     assert not hasattr(record, "sparsity_p")
 
 
-@pytest.mark.parametrize(
-    ("leaves_after", "status"), [("nothing", 499), ("start", 499), ("part", 499), ("all", 200)], ids=str
-)
-def test_a_client_that_leaves_before_the_end_is_499(records, leaves_after, status):
-    messages = {
-        "nothing": [],
-        "start": [{"type": "http.response.start", "status": 200, "headers": []}],
-        "part": [{"type": "http.response.body", "body": b"1", "more_body": True}],
-        "all": [{"type": "http.response.body", "body": b"2"}],
-    }
+MESSAGES = {
+    "nothing": [],
+    "start": [{"type": "http.response.start", "status": 200, "headers": []}],
+    "part": [{"type": "http.response.body", "body": b"1", "more_body": True}],
+    "all": [{"type": "http.response.body", "body": b"2"}],
+}
+
+
+def answer_that_stops(event: Callable[[Receive], Awaitable[None]], after: str) -> None:
+    """Send an answer message by message, with an event after one of them."""
 
     async def app(scope, receive, send):
-        for name, parts in messages.items():
+        for name, parts in MESSAGES.items():
             for message in parts:
                 await send(message)
-            if name == leaves_after:
-                await receive()
+            if name == after:
+                await event(receive)
 
     async def disconnect():
         return {"type": "http.disconnect"}
@@ -115,5 +116,20 @@ def test_a_client_that_leaves_before_the_end_is_499(records, leaves_after, statu
 
     scope = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/%0a", "client": None}
     asyncio.run(AccessLog(app, frozenset())(scope, disconnect, drop))
+
+
+@pytest.mark.parametrize(("after", "status"), [("nothing", 499), ("start", 499), ("part", 499), ("all", 200)], ids=str)
+def test_a_client_that_leaves_before_the_end_is_499(records, after, status):
+    answer_that_stops(lambda receive: receive(), after)
     (record,) = records
     assert (record.status, record.path) == (status, "/%0a")
+
+
+@pytest.mark.parametrize(("after", "status"), [("nothing", 500), ("start", 500), ("part", 500), ("all", 200)], ids=str)
+def test_an_answer_that_breaks_off_is_a_500_and_its_fault_goes_on(records, after, status):
+    async def fail(receive):
+        raise RuntimeError("nobody expects this")
+
+    with pytest.raises(RuntimeError, match="nobody expects this"):
+        answer_that_stops(fail, after)
+    assert [record.status for record in records] == [status]
