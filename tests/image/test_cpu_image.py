@@ -75,7 +75,7 @@ def test_it_answers_about_a_picture(pod, url):
     headers = {"Content-Type": "application/json"}
     answer = httpx.post(f"{url}/v1/chat/completions", content=body, headers=headers, timeout=120).json()
     assert answer["choices"][0]["message"]["content"] == "cyan"
-    assert answer["usage"]["sparsity"]["sparsity_p"] == 0.9
+    assert answer["usage"]["sparsity"]["sparsity_p"] == 0.975
     assert answer["usage"]["sparsity"]["token_ratio"] < 0.9
 
 
