@@ -87,7 +87,7 @@ def hostile_media() -> list[Refused]:
 
 @cache
 def bad_fields() -> list[Refused]:
-    """One rule broken by each."""
+    """One rule broken by each; rules of every selection mode."""
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "a" * 2000}}}
     json_schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     return [
@@ -95,7 +95,6 @@ def bad_fields() -> list[Refused]:
         Refused({"sparsity": 0.9}, "sparsity"),
         Refused({"extra_body": {"sparsity_p": 0.9}}, "extra_body"),
         Refused({"vllm_xargs": {"sparsity_p": 0.9}}, "vllm_xargs"),
-        Refused({"sparsity_p": 0.9, "prompt_logprobs": 1}, "prompt_logprobs"),
         Refused({"sparsity_p": 0.9, "use_beam_search": True, "n": 2}, "sparsity_p"),
         Refused({"model": "demo@p=2"}, "model"),
         Refused({"model": "nobody"}, "model", NOT_FOUND),
