@@ -18,6 +18,7 @@
 | `OpenAIServingModels.is_base_model`, `model_name`, `lora_requests` | model aliases | vLLM lets names carry defaults of a request |
 | `MediaConnector.load_from_url`, `load_from_url_async`, `MEDIA_CONNECTOR_REGISTRY` | one gate for all media | it stays: vLLM's own extension point |
 | `ImageMediaIO.load_bytes`, `VideoMediaIO.load_bytes`, `load_base64`, `VideoLoader.read_frames`, `compute_frames_index_to_sample` | limits before decoding | vLLM's limits are options and answered with HTTP 400 |
+| `video_decoders.opencv.BytesIO` | no exception gets into OpenCV, which would end the process | OpenCV passes them on |
 | `build_app`, `init_app_state`, `serve_http`, `setup_server` | vLLM's launcher with our engine client | `build_and_serve` takes a client factory |
 """  # noqa: E501
 

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -58,7 +59,9 @@ class MediaURL:
             raise refused(text, param, "must hold no backslash, white space or control character", "Encode them")
         try:
             url = httpx.URL(text)
-        except httpx.InvalidURL as error:
+            # httpx takes digits of any script for those of a port.
+            port = urlsplit(text).port
+        except (httpx.InvalidURL, ValueError) as error:
             raise refused(text, param, "must be a valid URL", "Correct it") from error
         if url.scheme not in DEFAULT_PORTS:
             raise refused(text, param, "must be an http, https, data or file URL", "Send one of these")
@@ -68,7 +71,7 @@ class MediaURL:
         return cls(
             scheme=url.scheme,
             host=host,
-            port=DEFAULT_PORTS[url.scheme] if url.port is None else url.port,
+            port=DEFAULT_PORTS[url.scheme] if port is None else port,
             netloc=url.netloc,
             target=url.raw_path,
             address=_literal(host, text, param),

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
+from io import SEEK_SET, BytesIO
 from typing import Any
 
 import cv2
@@ -13,7 +14,7 @@ from vllm.exceptions import VLLMError
 from vllm.multimodal.media import MediaWithBytes
 from vllm.multimodal.media.video import VideoMediaIO
 from vllm.multimodal.video import VideoLoader
-from vllm.multimodal.video_decoders.opencv import OpenCVVideoBackendMixin
+from vllm.multimodal.video_decoders import opencv
 
 from server.media.images import check_picture, said, unfit
 from server.media.pixels import HeldPixels
@@ -25,6 +26,24 @@ CODEC_TAGS = frozenset(
     {"h264", "H264", "avc1", "hevc", "HEVC", "hvc1", "hev1", "FMP4", "mp4v", "VP80", "VP90", "AV01", "av01", "MJPG"}
     | {"ffv1", "FFV1"}
 )
+
+
+class SafeStream(BytesIO):
+    """A video's bytes for OpenCV, which a Python exception out of its stream ends together with the process.
+
+    Seen with OpenCV 5.0: damaged chunks of an AVI make FFmpeg seek to before its beginning.
+    """
+
+    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
+        """The new position; -1, FFmpeg's sign of a failure, where there is none."""
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return -1
+
+
+# Where vLLM opens videos.
+opencv.BytesIO = SafeStream
 
 
 class CheckedVideoIO(VideoMediaIO):
@@ -154,7 +173,7 @@ class VideoHeader:
             RequestRefused: it is no video, or in no container that is served.
         """
         try:
-            capture = OpenCVVideoBackendMixin.open_video_capture(data)
+            capture = opencv.OpenCVVideoBackendMixin.open_video_capture(data)
         except ValueError as error:
             raise unfit(
                 param, "is no video in a container that is served: MP4, MOV, WebM, Matroska or AVI", "Convert it"

@@ -104,7 +104,9 @@ def test_any_file_is_read_or_refused(content):
 def test_any_variable_is_read_or_refused_without_a_word_of_a_key(text):
     read_back, refused = outcome(InvalidServerSettings, read_policies, None, text, [])
     if refused:
-        secrets = [pair.partition("=")[2] for pair in text.split()]
+        pairs = [pair.partition("=") for pair in text.split()]
+        # A key that is also a name is said as a name.
+        secrets = {secret for _, _, secret in pairs} - {name for name, _, _ in pairs}
         assert not any(len(secret) >= 16 and secret in str(refused) for secret in secrets)
     else:
         assert len(read_back) == len(text.split())

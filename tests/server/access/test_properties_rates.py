@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from server.access.rates import WINDOW_S, Allowance
 
-steps = st.lists(st.one_of(st.just("ask"), st.just("end"), st.floats(0.0, 90.0)), max_size=60)
+# Times that add up without rounding.
+waits = st.integers(0, 90 * 64).map(lambda parts: parts / 64)
+steps = st.lists(st.one_of(st.just("ask"), st.just("end"), waits), max_size=60)
 
 
 @given(rate=st.integers(0, 4), at_once=st.integers(0, 3), steps=steps)

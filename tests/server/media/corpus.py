@@ -147,6 +147,12 @@ def video_of_claimed_size() -> bytes:
     return bytes(data)
 
 
+def video_that_seeks_before_its_beginning() -> bytes:
+    """An AVI with bytes too many between two chunks: what follows is read as a chunk of a negative length."""
+    data = video()
+    return data[:10_289] + bytes(15) + data[10_289:]
+
+
 def video_with_growing_frames() -> bytes:
     """An AVI that is 64 x 64 pixels large, until its third frame."""
     data, at = bytearray(video()), 0
@@ -219,6 +225,7 @@ VIDEOS = (
     _video("frame-flood", lambda: video("mp4", "mp4v", num_frames=40_000, size=(16, 16), fps=60.0), "40000 frames"),
     _video("claimed-size", video_of_claimed_size, "video_url"),
     _video("growing-frames", video_with_growing_frames),
+    _video("seeks-before-its-beginning", video_that_seeks_before_its_beginning),
     _video("header-only", lambda: video("mp4", "mp4v")[:40], "video_url"),
     _video("no-video", lambda: b"\0" * 4096, "container"),
     _video("picture", lambda: saved(gradient(), "PNG"), "container"),

@@ -65,7 +65,7 @@ def test_a_url_that_is_taken_reads_alike_to_another_parser(text):
     other = urlsplit(text)
     assert other.scheme == url.scheme
     assert (other.username, other.password) == (None, None)
-    assert (other.port or {"http": 80, "https": 443}[url.scheme]) == url.port
+    assert ({"http": 80, "https": 443}[url.scheme] if other.port is None else other.port) == url.port
     if url.address is not None:
         assert ipaddress.ip_address(other.hostname.removesuffix(".")) == url.address
     elif other.hostname.isascii():

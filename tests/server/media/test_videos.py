@@ -1,6 +1,8 @@
 """Videos: every container and codec that is served, and limits before and while decoding."""
 
 import base64
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -9,8 +11,10 @@ import pytest
 from PIL import Image
 from vllm.multimodal.media.image import ImageMediaIO
 from vllm.multimodal.media.video import VideoMediaIO
+from vllm.multimodal.video_decoders import opencv
 
 from server.errors import RequestRefused
+from server.media import videos
 from server.media.images import CheckedImageIO
 from server.media.settings import MediaSettings
 from server.media.startup import ENVIRONMENT
@@ -132,3 +136,20 @@ def test_any_beginning_of_a_video_is_refused_or_decoded():
     ]
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(load, pieces))
+
+
+def test_a_video_that_seeks_before_its_beginning_ends_no_process():
+    """In a process of its own: where this fails, OpenCV ends it."""
+    code = (
+        "from server.media import videos\n"
+        "from tests.server.media import corpus\n"
+        "print(videos.VideoHeader.read(corpus.video_that_seeks_before_its_beginning(), 'video_url').num_frames)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout.split()[-1:]) == (0, ["6"]), run.stderr[-2000:]
+
+
+def test_the_stream_says_what_it_cannot_do():
+    stream = videos.SafeStream(b"abc")
+    assert (stream.seek(2), stream.seek(-1), stream.seek(1 << 70), stream.tell()) == (2, -1, -1, 2)
+    assert opencv.BytesIO is videos.SafeStream
