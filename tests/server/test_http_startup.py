@@ -11,7 +11,7 @@ import pytest
 def test_the_printed_curl_line_works(server):
     (line,) = [line for line in server.log.read_text().splitlines() if line.startswith("curl ")]
     answer = json.loads(subprocess.run(line, shell=True, check=True, capture_output=True, cwd="/").stdout)
-    assert answer["usage"]["sparsity"]["sparsity_p"] == 0.9
+    assert answer["usage"]["sparsity"]["sparsity_p"] == 0.975
     assert answer["choices"][0]["message"]["content"] == "cyan"
     assert answer["model"] == "demo"
 

@@ -143,7 +143,7 @@ def test_a_request_is_within_the_limits_or_refused(prompt, n, stop, words):
     request = CompletionRequest(prompt=prompt, **{name: value for name, value in fields.items() if value is not None})
     prompts = prompt if isinstance(prompt, list) and prompt and isinstance(prompt[0], str) else [prompt]
     # vLLM's defaults, such as a request's id, are text of the request too.
-    defaults = [value for value in vars(CompletionRequest(prompt="")).values() if isinstance(value, str)]
+    defaults = [value for value in vars(CompletionRequest(prompt=[0])).values() if isinstance(value, str)]
     num_chars = sum(map(len, [*prompts, *(words or []), *(stop or []), *defaults]))
     is_large = len(prompts) * (n or 1) > 8 or len(words or []) > 4 or num_chars > LIMITS.max_text_chars
     for check in (check_request, check_text):

@@ -187,9 +187,15 @@ def test_domains(web, names, host, domains, is_allowed):
         assert web.requests == []
 
 
-@pytest.mark.parametrize("port", ["{port}", "22", "0", "-1", "99999999999999999999"])
-def test_other_ports_are_refused(web, port):
-    with pytest.raises(RequestRefused, match="must use port 80 or 443"):
+@pytest.mark.parametrize(
+    ("port", "rule"),
+    [
+        *((port, "must use port 80 or 443") for port in ("{port}", "22", "0")),
+        *((port, "must be a valid URL") for port in ("-1", "99999999999999999999", "٨٠")),
+    ],
+)
+def test_other_ports_are_refused(web, port, rule):
+    with pytest.raises(RequestRefused, match=rule):
         fetch(f"http://127.0.0.1:{port.format(port=web.port)}/picture", trusted_media_hosts=LOOPBACK)
     assert web.requests == []
 
