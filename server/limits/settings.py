@@ -47,7 +47,7 @@ class RequestLimits:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("max_body_mib", 1, 65_536),
-            ("max_bodies_mib", self.max_body_mib, 1 << 20),
+            ("max_bodies_mib", 1, 1 << 20),
             ("max_json_values", 1, 1 << 30),
             ("max_upload_s", 0.1, 86_400),
             ("max_request_s", 0.1, 86_400),
@@ -64,6 +64,11 @@ class RequestLimits:
                 raise InvalidServerSettings(
                     f"{flag(name)} is {value}, but must lie between {low} and {high}. Choose such a value."
                 )
+        if self.max_bodies_mib < self.max_body_mib:
+            raise InvalidServerSettings(
+                f"--max-bodies-mib is {self.max_bodies_mib} and --max-body-mib is {self.max_body_mib}, but all bodies "
+                "together must have room for one. Raise the first or lower the second."
+            )
 
     @property
     def max_body_bytes(self) -> int:

@@ -65,7 +65,7 @@ class MediaSettings:
             ("max_video_frames", 1, 10_000_000),
             ("max_video_s", 0.1, 86_400),
             ("max_video_pixels", 1, 1 << 40),
-            ("max_decoded_pixels", max(self.max_image_pixels, self.max_video_pixels), 1 << 44),
+            ("max_decoded_pixels", 1, 1 << 44),
             ("max_decode_s", 0.001, 3600),
             ("max_media_redirects", 0, 10),
             ("media_timeout_s", 0.1, 3600),
@@ -73,6 +73,13 @@ class MediaSettings:
         ):
             if not low <= getattr(self, name) <= high:
                 raise _invalid(name, getattr(self, name), f"must lie between {low} and {high}. Choose such a value.")
+        for one in ("max_image_pixels", "max_video_pixels"):
+            if self.max_decoded_pixels < getattr(self, one):
+                raise _invalid(
+                    "max_decoded_pixels",
+                    self.max_decoded_pixels,
+                    f"must be at least {flag(one)}, which is {getattr(self, one)}. Raise the first or lower the second.",
+                )
         if not self.image_formats or not set(self.image_formats) <= set(ALLOWED_IMAGE_FORMATS):
             raise _invalid(
                 "image_formats",

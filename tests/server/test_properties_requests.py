@@ -118,6 +118,8 @@ names = texts | st.builds("{}{}".format, st.sampled_from(["sparsity", "Sparsity_
 
 @given(models_of_requests, names, json_values)
 def test_a_field_called_like_ours_is_ours_or_refused(model, name, value):
+    # A body with half of a surrogate pair is refused before it is parsed (test_encoding.py).
+    assume(can_be_sent(name))
     assume(name not in {field for base in model.__mro__ for field in getattr(base, "model_fields", {})})
     asked = request(model, **{name: value})
     if not name.lower().startswith("sparsity") or name == SPARSITY_P:

@@ -8,7 +8,7 @@ import math
 from dataclasses import fields
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from attention_backend.errors import InvalidSparsityConfig, WinnowError
@@ -46,6 +46,8 @@ words = numbers.map(repr) | st.integers(-2, 100_000).map(str) | texts | st.sampl
 
 
 @given(st.dictionaries(st.sampled_from(OPTIONS), words, min_size=1, max_size=4))
+@example({"--max-body-mib": "2049"})
+@example({"--max-video-pixels": "1073741825"})
 def test_a_setting_in_its_range_or_a_sentence_that_names_the_option(given_options):
     argv = [f"{flag}={word}" for flag, word in given_options.items()]
     settings, refused = outcome((ParserError, WinnowError), settings_of, argv)
