@@ -34,13 +34,19 @@ BASELINES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "fp8 KV cache": ({"kv_cache_dtype": "fp8"}, ("pictures", "video")),
     "video pruning": ({"video_pruning_rate": 0.7}, ("video",)),
 }
-SHORT = {"sparsity_p": [1.0, 0.975], "requests": 40, "max_tokens": 96, "rounds": 2, "scenes": ["pictures"]}
+SHORT = {
+    "sparsity_p": [1.0, 0.975],
+    "scenes": ["pictures"],
+    "holds": 8,
+    "requests": 40,
+    "dense_turns": 1,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this case's options."""
     options.add_models(parser, ("demo", "demo-sparse"))
-    options.add_sparsity_p(parser, (1.0, 0.99, 0.975, 0.95, 0.9))
+    options.add_sparsity_p(parser, (1.0, 0.975, 0.95, 0.9))
     options.add_scenes(parser, "--scenes", ("pictures", "video"), SCENES)
     parser.add_argument(
         "--baselines",
@@ -50,17 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BASELINE",
         help="beside stock vLLM, with the first model (default: %(default)s)",
     )
-    options.add_count(parser, "--holds", 8, "whole requests that the KV cache of stock vLLM holds")
-    options.add_count(parser, "--requests", 64, "offered at once")
-    options.add_count(parser, "--max-tokens", 128, "that every request generates")
+    options.add_count(parser, "--holds", 16, "whole requests that the KV cache of stock vLLM holds")
+    options.add_count(parser, "--requests", 160, "offered at once")
+    options.add_count(parser, "--max-tokens", 96, "that every request generates")
     options.add_count(parser, "--questions", 24, "different ones among the requests")
-    options.add_count(parser, "--rounds", 3, "turns of every engine and value")
+    options.add_count(parser, "--rounds", 2, "turns of every engine and value")
+    options.add_count(parser, "--dense-turns", 4, "of sparsity_p 1 in each round: it is so near to stock vLLM")
     options.add_seed(parser)
 
 
 def run(args: argparse.Namespace) -> Result:
     """Check, then measure, model after model."""
-    options.check_counts(args, "holds", "requests", "max_tokens", "questions", "rounds")
+    options.check_counts(args, "holds", "requests", "max_tokens", "questions", "rounds", "dense_turns")
     args.sparsity_p = options.checked_sparsity_p(args.sparsity_p)
     models = options.checked_models(args.models)
     summary, samples = [], []
@@ -78,6 +85,7 @@ def run(args: argparse.Namespace) -> Result:
                     summary += rows + [where | row for row in refused]
                     samples += singles
     keys = ("models", "sparsity_p", "scenes", "baselines", "holds", "requests", "max_tokens", "questions", "rounds")
+    keys += ("dense_turns",)
     return Result(
         case="capacity",
         arguments={key: getattr(args, key) for key in keys},
@@ -99,7 +107,13 @@ def _plan(args: argparse.Namespace, has_baselines: bool) -> dict[str, list[str]]
 
 
 def _num_runs(args: argparse.Namespace, num_baselines: int) -> int:
-    return num_runs(len(args.sparsity_p) + num_baselines, args.rounds)
+    num_turns = sum(_turns(args, value) for value in args.sparsity_p) + num_baselines
+    return num_runs(num_turns, args.rounds)
+
+
+def _turns(args: argparse.Namespace, sparsity_p: float) -> int:
+    """In each round."""
+    return args.dense_turns if sparsity_p == 1.0 else 1
 
 
 def _kv_bytes(model: Model, args: argparse.Namespace) -> int:
@@ -156,7 +170,11 @@ def _measure(
     for engine in (*engines, *baselines.values()):
         engine.measure(_point(args, scenes) | {"requests": min(args.requests, WARMUP_REQUESTS)})
     stock, turns = in_turns(
-        partial(engines.stock.measure, _point(args, scenes)), variants, args.rounds, progress.update
+        partial(engines.stock.measure, _point(args, scenes)),
+        variants,
+        args.rounds,
+        progress.update,
+        {(OURS, value): _turns(args, value) for value in args.sparsity_p},
     )
     labels = {key: where | {"engine": key[0], "sparsity_p": key[1]} for key in ((STOCK, None), *turns)}
     rows = {(STOCK, None): stock} | {key: [turn.row for turn in of_key] for key, of_key in turns.items()}

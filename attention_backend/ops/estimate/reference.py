@@ -71,8 +71,9 @@ def estimate_importance(query: torch.Tensor, key: torch.Tensor, positions: torch
     query = query.float().view(num_probes, num_kv_heads, group_size, head_size).permute(1, 2, 0, 3) * scale
     # [num_kv_heads, head_size, num_tokens]
     key = key.float().permute(1, 2, 0)
-    # [num_probes, num_tokens]
+    # [num_probes, num_tokens], 0 or -inf. Added, because filling through a mask is several times slower on CPU.
     hidden = torch.arange(num_tokens, device=key.device) > positions[:, None]
+    bias = torch.zeros(num_probes, num_tokens, device=key.device).masked_fill_(hidden, float("-inf"))
 
     mass = torch.zeros(num_tokens, dtype=torch.float32, device=key.device)
     heads_at_once = max(1, _MAX_SCORE_ELEMENTS // (num_probes * num_tokens))
@@ -80,8 +81,7 @@ def estimate_importance(query: torch.Tensor, key: torch.Tensor, positions: torch
         for first in range(0, group_size, heads_at_once):
             # [heads, num_probes, num_tokens]
             logits = query[kv_head, first : first + heads_at_once] @ key[kv_head]
-            logits.masked_fill_(hidden, float("-inf"))
-            mass += logits.softmax(dim=-1).sum(dim=(0, 1))
+            mass += logits.add_(bias).softmax(dim=-1).sum(dim=(0, 1))
     mass /= num_heads
     # Probes at position >= j, for every j. [num_tokens]
     first_seen = torch.searchsorted(positions, torch.arange(num_tokens, device=key.device))
