@@ -78,7 +78,7 @@ class MediaSettings:
                 raise _invalid(
                     "max_decoded_pixels",
                     self.max_decoded_pixels,
-                    f"must be at least {flag(one)}, which is {getattr(self, one)}. Raise the first or lower the second.",
+                    f"must be at least {flag(one)}, which is {getattr(self, one)}. Raise the first or lower that.",
                 )
         if not self.image_formats or not set(self.image_formats) <= set(ALLOWED_IMAGE_FORMATS):
             raise _invalid(

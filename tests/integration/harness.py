@@ -25,6 +25,8 @@ ENGINE_OPTIONS: dict[str, Any] = {
     "block_size": 32,
     "max_model_len": 2048,
     "max_num_seqs": 64,
+    # 65,536 tokens of the demo model. Engines of this process stay alive, several of them.
+    "kv_cache_memory_bytes": 128 << 20,
     "max_logprobs": -1,
     "seed": 0,
     "limit_mm_per_prompt": {"image": 4, "video": 1},

@@ -73,6 +73,8 @@ def running_server(log: Path, **more_options: object) -> Iterator[Server]:
         "--port": port,
         "--sparsity-p": DEFAULT_SPARSITY_P,
         "--min-sparsity-p": MIN_SPARSITY_P,
+        # 65,536 tokens; several servers run at a time.
+        "--kv-cache-memory-bytes": 128 << 20,
         **{f"--{name.replace('_', '-')}": value for name, value in more_options.items()},
     }
     command = [sys.executable, "-m", "server"]

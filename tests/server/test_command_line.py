@@ -63,9 +63,8 @@ def test_explicit_options_win_over_the_demo_ones():
     assert (args.dtype, args.max_model_len, args.enforce_eager) == ("bfloat16", 1024, False)
 
 
-def test_the_demos_kv_cache_has_the_size_that_is_asked_for(monkeypatch):
+def test_the_demos_kv_cache_has_the_size_that_is_asked_for():
     """A variable set for the demo would come before the option, and nobody would notice."""
-    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE")
     assert parse(["--model", "demo"])[0].kv_cache_memory_bytes == 1 << 30
     assert parse(["--model", "demo", "--kv-cache-memory-bytes", "4000000"])[0].kv_cache_memory_bytes == 4_000_000
     assert "VLLM_CPU_KVCACHE_SPACE" not in os.environ

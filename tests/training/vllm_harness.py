@@ -8,7 +8,7 @@ from training.trainer import SparsityForcingTrainer
 from .grpo_harness import make_trainer
 
 # Made to agree with the trainer's float32 to rounding.
-ENGINE_ARGS = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
+ENGINE_ARGS = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 128 << 20}
 
 # An engine that is collected tears down the process groups that all engines of the process share.
 _alive: list[SparsityForcingTrainer] = []
