@@ -81,6 +81,13 @@ def test_vllms_own_errors_stay(client):
         client.completions.create(model="demo", prompt=[5] * 5000, max_tokens=1)
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+def test_a_value_that_vllms_checks_trip_over(server, path):
+    response = server.post(path, json.dumps({"model": "demo", "structured_outputs": False, **BODIES[path]}))
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "body.structured_outputs"
+
+
 def test_other_routes_stay(server, client):
     assert httpx.get(f"{server.url}/health").status_code == 200
     assert [model.id for model in client.models.list().data] == ["demo"]

@@ -1,13 +1,13 @@
-"""Faults are counted by what a body may be, not by how much of it is wrong."""
+"""Faults are counted by what a body may be, not by how much of it is wrong; none of them is the server's."""
 
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
 from vllm.entrypoints.launchers.app import build_app
 
 from server.command_line import parse
-from server.limits.validation import fail_fast
+from server.limits.validation import BodyValidator, fail_fast
 
 INPUT = [
     {"role": "user", "content": [{"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": "y"}]},
@@ -69,3 +69,35 @@ def test_a_list_of_faults_is_reported_as_one(bodies, path, field, item):
 def test_what_is_valid_means_the_same(bodies, path, body):
     plain, fast = (validator.validate_python(body) for validator in bodies[path])
     assert plain.model_dump(exclude={"request_id"}) == fast.model_dump(exclude={"request_id"})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/chat/completions", {"messages": MESSAGES, "structured_outputs": False}, "structured_outputs"),
+        ("/v1/chat/completions", {"messages": MESSAGES, "structured_outputs": [1]}, "structured_outputs"),
+        ("/v1/completions", {"prompt": "x", "structured_outputs": "json"}, "structured_outputs"),
+    ],
+)
+def test_what_a_check_of_vllm_trips_over_is_a_fault_of_its_field(bodies, path, body, field):
+    plain, fast = bodies[path]
+    with pytest.raises(AttributeError):
+        plain.validate_python(body)
+    with pytest.raises(ValidationError) as refused:
+        fast.validate_python(body)
+    assert {error["loc"][0] for error in refused.value.errors()} == {field}
+
+
+def test_a_check_that_is_broken_itself_is_not_hidden():
+    class Body(BaseModel):
+        number: int
+
+        @model_validator(mode="before")
+        @classmethod
+        def check(cls, data):
+            raise KeyError(data)
+
+    with pytest.raises(KeyError):
+        BodyValidator(TypeAdapter(Body).core_schema).validate_python({"number": 1})
+    with pytest.raises(ValidationError, match="number"):
+        BodyValidator(TypeAdapter(Body).core_schema).validate_python({"number": "one"})
