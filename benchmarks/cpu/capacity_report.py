@@ -70,6 +70,10 @@ _REGIMES = (
     "Full cache: steps that only decode while requests wait for room. Whole run: prompts and the emptying cache at the "
     "end included. Running requests: most that got a token in one step."
 )
+_DENSE = (
+    " {requests} requests are offered at once; where `sparsity_p` is 1, {dense_requests} to both engines, "
+    "{dense_turns} times in turn, because they differ by less than a long run sways."
+)
 
 
 def capacity_table(result: Result) -> str:
@@ -82,7 +86,9 @@ def capacity_table(result: Result) -> str:
             notes.append(f"- {row['engine']}, {row['scenes']}: {row['error']}")
         else:
             rows.append([*where, *_cells(row)])
-    return "\n\n".join([markdown_table(_HEADER, rows), _REGIMES, *(["\n".join(notes)] if notes else [])])
+    asked = result.arguments
+    dense = _DENSE.format(**asked) if "dense_turns" in asked else ""
+    return "\n\n".join([markdown_table(_HEADER, rows), _REGIMES + dense, *(["\n".join(notes)] if notes else [])])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from statistics import fmean
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from benchmarks.measure import spread
@@ -27,7 +26,6 @@ def in_turns(
     variants: Mapping[Hashable, Callable[[], Row]],
     rounds: int,
     on_run: Callable[[], Any] = lambda: None,
-    repeats: Mapping[Hashable, int] = MappingProxyType({}),
 ) -> tuple[list[Row], dict[Hashable, list[Turn]]]:
     """Measure baseline, first variant, baseline, second variant, ..., baseline; every other round backwards.
 
@@ -36,7 +34,6 @@ def in_turns(
         variants: each measures its own once.
         rounds: how often every variant is measured.
         on_run: called after every measurement.
-        repeats: how often in each round, for variants that differ so little from the baseline that it takes more.
 
     Returns:
         All rows of the baseline, and the turns of every variant.
@@ -51,16 +48,15 @@ def in_turns(
     turns: dict[Hashable, list[Turn]] = {key: [] for key in variants}
     for number in range(rounds):
         for key in reversed(variants) if number % 2 else variants:
-            for _ in range(repeats.get(key, 1)):
-                row = measured(variants[key])
-                of_baseline.append(measured(baseline))
-                turns[key].append(Turn(row, (of_baseline[-2], of_baseline[-1])))
+            row = measured(variants[key])
+            of_baseline.append(measured(baseline))
+            turns[key].append(Turn(row, (of_baseline[-2], of_baseline[-1])))
     return of_baseline, turns
 
 
-def num_runs(num_turns: int, rounds: int) -> int:
-    """Measurements that `in_turns` makes with so many turns in a round."""
-    return 1 + 2 * num_turns * rounds
+def num_runs(num_variants: int, rounds: int) -> int:
+    """Measurements that `in_turns` makes."""
+    return 1 + 2 * num_variants * rounds
 
 
 def figures_of(rows: Sequence[Row], names: Sequence[str], with_spread: Sequence[str]) -> Row:

@@ -44,7 +44,8 @@ def run(engines, monkeypatch):
 
 def test_capacity(run):
     argv = ["--scenes", SCENES, "--baselines", "--sparsity-p", "1", "0.6", "--requests", "12", "--questions", "3"]
-    result = run(capacity, *argv, "--max-tokens", str(MAX_TOKENS), "--rounds", "2", "--dense-turns", "2")
+    argv += ["--max-tokens", str(MAX_TOKENS), "--rounds", "2", "--dense-turns", "3", "--dense-requests", "6"]
+    result = run(capacity, *argv)
     stock, dense, sparse = result.summary
     assert [(row["engine"], row["sparsity_p"]) for row in result.summary] == [
         ("stock vLLM", None),
@@ -60,8 +61,11 @@ def test_capacity(run):
     assert sparse["running_vs_stock_x_kv_ratio"] == pytest.approx(ratio * sparse["kv_ratio"])
     # The whole run counts prompts, so it cannot be faster than its decode steps.
     assert all(row["tokens_per_s"] < row["full_cache_tokens_per_s"] for row in (stock, dense))
-    # Two rounds of two dense turns and a sparse one, and a run of stock vLLM before, between and behind.
-    assert [sum(sample["engine"] == name for sample in result.samples) for name in ("stock vLLM", "Winnow")] == [7, 6]
+    # Runs of stock vLLM stand around each of ours, with as many requests.
+    of_samples = [(sample["engine"], sample["sparsity_p"], sample["requests"]) for sample in result.samples]
+    expected = [("stock vLLM", None, 6)] * 4 + [("stock vLLM", None, 12)] * 3
+    expected += [("Winnow", 1.0, 6)] * 3 + [("Winnow", 0.6, 12)] * 2
+    assert of_samples == expected
     table = capacity.table(result).splitlines()
     assert table[2].startswith(f"| demo, {SCENES} | stock vLLM | - | 2 | - | - |")
     assert table[4].startswith(f"| demo, {SCENES} | Winnow | 0.6 | {sparse['peak_running']:.0f} | {ratio:.2f} |")

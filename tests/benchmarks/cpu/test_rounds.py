@@ -24,15 +24,6 @@ def test_every_turn_stands_between_two_of_the_baseline():
     assert all(turn.row["name"] == "b" for turn in turns["b"])
 
 
-def test_a_variant_may_have_more_turns_in_each_round():
-    log = []
-    measures = {name: (lambda name=name: log.append(name) or {}) for name in "sab"}
-    _, turns = in_turns(measures.pop("s"), measures, 2, repeats={"a": 3})
-    assert "".join(log) == "s" + "asasas" + "bs" + "bs" + "asasas"
-    assert [len(turns[key]) for key in "ab"] == [6, 2]
-    assert len(log) == num_runs(3 + 1, 2)
-
-
 def test_a_steady_drift_cancels():
     """The machine loses 10 tokens per second with every run; both engines are equally fast."""
     speed = iter(range(100, 0, -10))
