@@ -130,10 +130,16 @@ def test_the_right_field_and_others_extras_pass():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"max_body_mib": 0}, {"max_body_mib": 64, "max_bodies_mib": 63}, {"max_request_s": 0.0}, {"max_sequences": 0},
+    [{"max_body_mib": 0}, {"max_bodies_mib": 0}, {"max_request_s": 0.0}, {"max_sequences": 0},
      {"max_output_tokens": -1}, {"max_regex_chars": 0}, {"max_upload_s": float("nan")}],
     ids=str,
 )  # fmt: skip
 def test_limits_out_of_range_stop_the_start(fields):
     with pytest.raises(InvalidServerSettings, match=r"^--max-[a-z-]+ is .*, but must lie between"):
         RequestLimits(**fields)
+
+
+def test_all_bodies_together_have_room_for_one():
+    assert RequestLimits(max_body_mib=64, max_bodies_mib=64).max_bodies_bytes == 64 << 20
+    with pytest.raises(InvalidServerSettings, match=r"^--max-bodies-mib is 63 and --max-body-mib is 64, but all"):
+        RequestLimits(max_body_mib=64, max_bodies_mib=63)

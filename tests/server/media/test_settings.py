@@ -65,3 +65,11 @@ def test_every_option_is_read():
 def test_values_out_of_range(name, value):
     with pytest.raises(InvalidServerSettings, match=f"--{name.replace('_', '-')} is .*, but .*"):
         MediaSettings(**{name: value})
+
+
+@pytest.mark.parametrize("one", ["max_image_pixels", "max_video_pixels"])
+def test_all_requests_together_have_room_for_one(one):
+    MediaSettings(**{"max_image_pixels": 10, "max_video_pixels": 10, one: 20}, max_decoded_pixels=20)
+    flags = f"^--max-decoded-pixels is 19, but must be at least --{one.replace('_', '-')}, which is 20"
+    with pytest.raises(InvalidServerSettings, match=flags):
+        MediaSettings(**{"max_image_pixels": 10, "max_video_pixels": 10, one: 20}, max_decoded_pixels=19)
