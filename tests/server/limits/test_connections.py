@@ -41,12 +41,15 @@ def serving(app) -> Iterator[tuple[uvicorn.Server, socket.socket]]:
 
 
 @pytest.fixture
-def connection(monkeypatch) -> Iterator[socket.socket]:
+def address(monkeypatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(connections, "MAX_HEAD_S", HEAD_S)
-    with (
-        serving(here) as (_, listener),
-        socket.create_connection(listener.getsockname(), timeout=30) as connection,
-    ):
+    with serving(here) as (_, listener):
+        yield listener.getsockname()
+
+
+@pytest.fixture
+def connection(address) -> Iterator[socket.socket]:
+    with socket.create_connection(address, timeout=30) as connection:
         yield connection
 
 
@@ -80,10 +83,12 @@ def test_an_idle_connection_between_requests_is_uvicorns(connection):
 
 
 @pytest.mark.parametrize("begin", [b"", b"G", b"GET / HTTP/1.1\r\nHost: ser"], ids=["silent", "line", "header"])
-def test_a_slow_head_is_not_waited_for(connection, begin):
+def test_a_slow_head_is_not_waited_for(address, begin):
+    # The server's time begins when the connection is there.
     start_s = time.monotonic()
-    connection.sendall(begin)
-    assert until_closed(connection).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(begin)
+        assert until_closed(connection).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert time.monotonic() - start_s >= HEAD_S
 
 
@@ -180,8 +185,8 @@ def test_headers_behind_a_body_are_nobodys():
 
 
 def test_a_body_is_not_read_for_long_when_it_is_answered(connection):
-    connection.sendall(CHUNKED)
     start_s = time.monotonic()
+    connection.sendall(CHUNKED)
     with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
         send_until_closed(connection, b"1\r\nx\r\n", pause_s=HEAD_S / 10)
     assert time.monotonic() - start_s >= HEAD_S
