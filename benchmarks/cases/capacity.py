@@ -1,9 +1,8 @@
 """Far more long prompts than a KV cache of fixed size holds: ours over sparsity_p, against stock vLLM of equal memory.
 
-Every engine runs the same held-out questions in a process of its own, and each run of ours stands between two runs of
-stock vLLM. Two throughputs are told apart: of the whole run, prompts included, and of decoding while the cache is full.
-At `sparsity_p = 1` the two differ by less than the machine drifts within such a run, so that is measured in many short
-turns: no more than a few requests wait.
+Every engine runs the same held-out questions in a process of its own, each run of ours together with one of stock vLLM:
+now one takes steps for a moment, now the other, because they may differ by less than a machine drifts within one run.
+Two throughputs are told apart: of the whole run, prompts included, and of decoding while the cache is full.
 """
 
 import argparse
@@ -18,7 +17,7 @@ from benchmarks.cpu import options
 from benchmarks.cpu.capacity_report import FIGURES, SPREAD_FIGURES, UNITS, VERSUS, capacity_figures, capacity_table
 from benchmarks.cpu.engines import Pair, check_pair, engine_arguments, pair, stock_engine
 from benchmarks.cpu.models import Model
-from benchmarks.cpu.rounds import Row, Turn, figures_of, in_turns, num_runs, spreads
+from benchmarks.cpu.rounds import Row, Turn, figures_of, in_slices, spreads
 from benchmarks.engine.engines import EngineProcess
 from benchmarks.engine.scenes import SCENES, max_prompt_tokens
 from benchmarks.errors import BenchmarkError
@@ -30,21 +29,16 @@ if TYPE_CHECKING:
 
 MAX_MODEL_LEN, MAX_NUM_SEQS = 4096, 128
 WARMUP_REQUESTS = 12
-COUNTS = ("holds", "requests", "max_tokens", "questions", "rounds", "dense_requests", "dense_turns")
+# Long beside a step and what a change of turns costs, short beside what else happens on a machine.
+SLICE_S = 0.25
+COUNTS = ("holds", "requests", "max_tokens", "questions", "rounds")
 STOCK, OURS = "stock vLLM", "Winnow"
 # Other ways to get more out of a KV cache: engine arguments of stock vLLM, and the scenes that they have a say in.
 BASELINES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "fp8 KV cache": ({"kv_cache_dtype": "fp8"}, ("pictures", "video")),
     "video pruning": ({"video_pruning_rate": 0.7}, ("video",)),
 }
-SHORT = {
-    "sparsity_p": [1.0, 0.975],
-    "scenes": ["pictures"],
-    "holds": 8,
-    "requests": 40,
-    "dense_requests": 16,
-    "dense_turns": 4,
-}
+SHORT = {"sparsity_p": [1.0, 0.975], "scenes": ["pictures"], "holds": 8, "requests": 40}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_count(parser, "--max-tokens", 96, "that every request generates")
     options.add_count(parser, "--questions", 24, "different ones among the requests")
     options.add_count(parser, "--rounds", 2, "turns of every engine and value")
-    options.add_count(parser, "--dense-requests", 32, "offered at once at sparsity_p 1, to both engines")
-    options.add_count(parser, "--dense-turns", 12, "of sparsity_p 1: it is so near to stock vLLM that it takes many")
     options.add_seed(parser)
 
 
@@ -110,9 +102,7 @@ def _plan(args: argparse.Namespace, has_baselines: bool) -> dict[str, list[str]]
 
 
 def _num_runs(args: argparse.Namespace, num_baselines: int) -> int:
-    num_dense = args.sparsity_p.count(1.0)
-    num_others = len(args.sparsity_p) - num_dense + num_baselines
-    return num_runs(num_others, args.rounds) + num_dense * num_runs(1, args.dense_turns)
+    return 2 * args.rounds * (len(args.sparsity_p) + num_baselines)
 
 
 def _kv_bytes(model: Model, args: argparse.Namespace) -> int:
@@ -164,41 +154,27 @@ def _measure(
     point = _point(args, where["scenes"])
     for engine in (*engines, *baselines.values()):
         engine.measure(point | {"requests": min(args.requests, WARMUP_REQUESTS)})
+    point |= {"slice_s": SLICE_S}
     variants = {
-        (OURS, value): partial(engines.ours.measure, point | {"sparsity_p": value})
-        for value in args.sparsity_p
-        if value < 1.0
+        (OURS, value): partial(engines.ours.measure, point | {"sparsity_p": value}) for value in args.sparsity_p
     }
     variants |= {(f"{STOCK}, {name}", None): partial(engine.measure, point) for name, engine in baselines.items()}
-    stock, turns = in_turns(partial(engines.stock.measure, point), variants, args.rounds, progress.update)
-    stock_of_dense: list[Row] = []
-    if 1.0 in args.sparsity_p:
-        point = point | {"requests": args.dense_requests}
-        dense = {(OURS, 1.0): partial(engines.ours.measure, point)}
-        stock_of_dense, of_dense = in_turns(
-            partial(engines.stock.measure, point), dense, args.dense_turns, progress.update
-        )
-        turns = of_dense | turns
-    labels = {key: where | {"engine": key[0], "sparsity_p": key[1]} for key in ((STOCK, None), *turns)}
+    stock, turns = in_slices(partial(engines.stock.measure, point), variants, args.rounds, progress.update)
+    labels = {key: where | {"engine": key[0], "sparsity_p": key[1]} for key in ((STOCK, None), *variants)}
     rows = {(STOCK, None): stock} | {key: [turn.row for turn in of_key] for key, of_key in turns.items()}
     summary = [labels[key] | figures_of(measured, FIGURES, SPREAD_FIGURES) for key, measured in rows.items()]
     for row, of_key in zip(summary[1:], turns.values(), strict=True):
         row |= versus_stock(of_key)
-    singles = [
-        labels[key] | {name: row[name] for name in ("requests", "seconds", *FIGURES)}
-        for key, of_key in (((STOCK, None), stock_of_dense), *rows.items())
-        for row in of_key
-    ]
+    names = ("seconds", *FIGURES)
+    singles = [labels[key] | {name: row[name] for name in names} for key, of_key in rows.items() for row in of_key]
     return summary, singles
 
 
 def versus_stock(turns: list[Turn]) -> Row:
-    """Every figure of `VERSUS` / its mean over the neighbouring runs of stock vLLM, with the spread over turns."""
+    """Every figure of `VERSUS` / that of stock vLLM in the same turn, and what is made of them, with the spread."""
     ratios = {name: [turn.ratio(figure) for turn in turns] for name, figure in VERSUS.items()}
-    kv_ratios = [turn.row["kv_ratio"] for turn in turns]
-    if None not in kv_ratios:
-        pairs = zip(ratios["running_vs_stock"], kv_ratios, strict=True)
-        ratios["running_vs_stock_x_kv_ratio"] = [ratio * kv_ratio for ratio, kv_ratio in pairs]
+    in_use = zip(ratios["full_cache_running_vs_stock"], ratios["kv_bytes_per_request_vs_stock"], strict=True)
+    ratios["full_cache_bytes_vs_stock"] = [None if None in pair else pair[0] * pair[1] for pair in in_use]
     return spreads(ratios)
 
 

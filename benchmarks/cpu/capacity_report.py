@@ -29,6 +29,8 @@ VERSUS = {
     "throughput_vs_stock": "tokens_per_s",
     "full_cache_throughput_vs_stock": "full_cache_tokens_per_s",
     "running_vs_stock": "peak_running",
+    "full_cache_running_vs_stock": "full_cache_running",
+    "kv_bytes_per_request_vs_stock": "kv_bytes_per_request",
 }
 UNITS = {
     "seconds": "s of a whole run",
@@ -44,10 +46,12 @@ UNITS = {
     "kv_ratio": "KV blocks kept / KV blocks, mean over requests",
     "token_ratio": "tokens kept / tokens, mean over requests",
     "accuracy": "share of right answers",
-    "throughput_vs_stock": "tokens_per_s / that of stock vLLM right before and after",
-    "full_cache_throughput_vs_stock": "full_cache_tokens_per_s / that of stock vLLM right before and after",
+    "throughput_vs_stock": "tokens_per_s / that of stock vLLM in the same turn",
+    "full_cache_throughput_vs_stock": "full_cache_tokens_per_s / that of stock vLLM in the same turn",
     "running_vs_stock": "peak_running / that of stock vLLM",
-    "running_vs_stock_x_kv_ratio": "running_vs_stock x kv_ratio; 1 where every freed byte serves another request",
+    "full_cache_running_vs_stock": "full_cache_running / that of stock vLLM",
+    "kv_bytes_per_request_vs_stock": "kv_bytes_per_request / that of stock vLLM",
+    "full_cache_bytes_vs_stock": "the product of these two; 1 where every freed byte serves another request",
 }
 _HEADER = (
     "model, prompts",
@@ -55,7 +59,7 @@ _HEADER = (
     "`sparsity_p`",
     "running requests",
     "vs. stock",
-    "x KV ratio",
+    "x bytes",
     "full cache, tokens/s",
     "vs. stock (p20 to p80)",
     "whole run, tokens/s",
@@ -68,11 +72,8 @@ _HEADER = (
 )
 _REGIMES = (
     "Full cache: steps that only decode while requests wait for room. Whole run: prompts and the emptying cache at the "
-    "end included. Running requests: most that got a token in one step."
-)
-_DENSE = (
-    " {requests} requests are offered at once; where `sparsity_p` is 1, {dense_requests} to both engines, "
-    "{dense_turns} times in turn, because they differ by less than a long run sways."
+    "end included. Running requests: most that got a token in one step. x bytes: mean number of requests in a full "
+    "cache times the bytes of each, generated tokens included, / stock; 1 where every freed byte serves another."
 )
 
 
@@ -86,9 +87,7 @@ def capacity_table(result: Result) -> str:
             notes.append(f"- {row['engine']}, {row['scenes']}: {row['error']}")
         else:
             rows.append([*where, *_cells(row)])
-    asked = result.arguments
-    dense = _DENSE.format(**asked) if "dense_turns" in asked else ""
-    return "\n\n".join([markdown_table(_HEADER, rows), _REGIMES + dense, *(["\n".join(notes)] if notes else [])])
+    return "\n\n".join([markdown_table(_HEADER, rows), _REGIMES, *(["\n".join(notes)] if notes else [])])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -97,7 +96,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         share_of_mass(row["sparsity_p"]),
         cell(row["peak_running"], 0),
         cell(row.get("running_vs_stock")),
-        cell(row.get("running_vs_stock_x_kv_ratio")),
+        cell(row.get("full_cache_bytes_vs_stock")),
         cell(row["full_cache_tokens_per_s"], 0),
         with_spread(row, "full_cache_throughput_vs_stock"),
         cell(row["tokens_per_s"], 0),

@@ -1,4 +1,5 @@
-"""Measurements in turns: each of ours stands between two of the baseline, so that a drift of the machine cancels."""
+"""Measurements beside the baseline, so that a drift of the machine cancels: each of ours between two of the baseline,
+or, where it can be cut into slices, in turn with those of one of the baseline."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from statistics import fmean
@@ -10,10 +11,10 @@ Row = dict[str, Any]
 
 
 class Turn(NamedTuple):
-    """One measurement, and those of the baseline right before and after it."""
+    """One measurement, and those of the baseline right before and after it, or at the same time."""
 
     row: Row
-    neighbours: tuple[Row, Row]
+    neighbours: tuple[Row, ...]
 
     def ratio(self, figure: str) -> float | None:
         """The figure / its mean over the neighbours; None where one of them has no such figure."""
@@ -51,6 +52,39 @@ def in_turns(
             row = measured(variants[key])
             of_baseline.append(measured(baseline))
             turns[key].append(Turn(row, (of_baseline[-2], of_baseline[-1])))
+    return of_baseline, turns
+
+
+def in_slices(
+    baseline: Callable[[], Row],
+    variants: Mapping[Hashable, Callable[[], Row]],
+    rounds: int,
+    on_run: Callable[[], Any] = lambda: None,
+) -> tuple[list[Row], dict[Hashable, list[Turn]]]:
+    """Measure every variant together with the baseline, a slice of one and a slice of the other in turn.
+
+    Args:
+        baseline: measures a slice of it; returns a row with `is_done` False until the last, which returns the figures.
+        variants: each does so for its own.
+        rounds: how often every variant is measured.
+        on_run: called after every measurement.
+
+    Returns:
+        All rows of the baseline, and the turns of every variant.
+    """
+    of_baseline, turns = [], {key: [] for key in variants}
+    for number in range(rounds):
+        for key, variant in variants.items():
+            # Who begins goes round, for the last slices have the machine to themselves.
+            order = (baseline, variant) if number % 2 else (variant, baseline)
+            rows: dict[Callable[[], Row], Row] = {}
+            while len(rows) < len(order):
+                for measure in order:
+                    if measure not in rows and (row := measure()).get("is_done", True):
+                        rows[measure] = row
+                        on_run()
+            of_baseline.append(rows[baseline])
+            turns[key].append(Turn(rows[variant], (rows[baseline],)))
     return of_baseline, turns
 
 

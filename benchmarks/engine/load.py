@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from statistics import fmean
 from typing import Any
 
@@ -40,27 +41,64 @@ class Step:
         return self.num_waiting > 0 and self.num_tokens == self.num_scheduled_tokens
 
 
-def load(engine: StepEngine, prompts: PromptStream, point: dict[str, Any]) -> dict[str, Any]:
-    """Run all requests of a point to their end.
+class Load:
+    """Requests that were all added at once, and the steps that they have had.
 
     Args:
         engine: idle.
-        prompts: questions or random tokens.
-        point: `requests`, `max_tokens` (what each generates) and `sparsity_p`.
+        prompts: of the requests.
+        point: `max_tokens` (what each generates) and `sparsity_p`.
     """
-    asked = prompts.take(point["requests"])
-    start = time.perf_counter()
-    ids = [engine.add(prompt, point["sparsity_p"], point["max_tokens"]) for prompt in asked]
-    steps = list(_steps(engine))
-    seconds = time.perf_counter() - start
-    outputs = [engine.finished[request_id] for request_id in ids]
+
+    def __init__(self, engine: StepEngine, prompts: list[Prompt], point: dict[str, Any]) -> None:
+        self._engine = engine
+        self._prompts = prompts
+        start = time.perf_counter()
+        self._ids = [engine.add(prompt, point["sparsity_p"], point["max_tokens"]) for prompt in prompts]
+        self._seconds = time.perf_counter() - start
+        self._steps: list[Step] = []
+        self._rest = _steps(engine)
+
+    def go_on(self, limit_s: float) -> bool:
+        """Take steps until the limit has passed or no request is left; returns whether none is."""
+        start = time.perf_counter()
+        for step in self._rest:
+            self._steps.append(step)
+            if time.perf_counter() - start >= limit_s:
+                break
+        self._seconds += time.perf_counter() - start
+        return not self._engine.running
+
+    def row(self) -> dict[str, Any]:
+        """The figures, when no request is left; pauses between steps are in none."""
+        outputs = [self._engine.finished[request_id] for request_id in self._ids]
+        num_tokens = sum(step.num_tokens for step in self._steps)
+        return (
+            {"seconds": self._seconds, "tokens_per_s": num_tokens / self._seconds}
+            | summarise(self._steps)
+            | reported(outputs)
+            | {"accuracy": accuracy(self._engine, self._prompts, outputs)}
+        )
+
+
+def load(engine: StepEngine, prompts: PromptStream, point: dict[str, Any]) -> dict[str, Any]:
+    """Run all requests of a point to their end, or for `slice_s` seconds of it; the same point again goes on then.
+
+    Args:
+        engine: idle, or in the middle of this point.
+        prompts: questions or random tokens.
+        point: `requests` and what `Load` takes of it; `slice_s` where it is to run in slices.
+    """
+    # Taken away meanwhile: what fails does not go on.
+    begun, engine.load = engine.load, None
+    if begun is None:
+        begun = Load(engine, prompts.take(point["requests"]), point)
+    if not begun.go_on(point.get("slice_s", inf)):
+        engine.load = begun
+        return {"is_done": False}
+    row = begun.row()
     engine.clear()
-    return (
-        {"seconds": seconds, "tokens_per_s": sum(step.num_tokens for step in steps) / seconds}
-        | summarise(steps)
-        | reported(outputs)
-        | {"accuracy": accuracy(engine, asked, outputs)}
-    )
+    return row
 
 
 def _steps(engine: StepEngine) -> Iterator[Step]:

@@ -56,6 +56,7 @@ class StepEngine:
     Attributes:
         running: generated tokens by request, in the order they were added; waiting requests have 0.
         finished: the last outputs of requests that came to their end, by request, since `clear`.
+        load: what runs in slices and is not at its end, see `benchmarks/engine/load.py`.
     """
 
     def __init__(self, llm: Any) -> None:
@@ -66,6 +67,7 @@ class StepEngine:
         self._ids = count()
         self.running: dict[str, int] = {}
         self.finished: dict[str, Any] = {}
+        self.load: Any = None
 
     @property
     def is_v2(self) -> bool:

@@ -13,8 +13,8 @@ BLOCK_SIZE = 32
 MAX_MODEL_LEN = 1024
 # Two prompts of the longest kind, where each layer has blocks of its own.
 NUM_BLOCKS = 2 * NUM_LAYERS * MAX_MODEL_LEN // BLOCK_SIZE + 1
-NUM_REQUESTS = 16
-NUM_TOKENS = 500
+NUM_REQUESTS = 12
+NUM_TOKENS = 300
 IDLE_WITHIN_S = 60
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.cpu.rounds import Turn, figures_of, in_turns, num_runs, spreads
+from benchmarks.cpu.rounds import Turn, figures_of, in_slices, in_turns, num_runs, spreads
 
 
 def test_every_turn_stands_between_two_of_the_baseline():
@@ -29,6 +29,30 @@ def test_a_steady_drift_cancels():
     speed = iter(range(100, 0, -10))
     _, turns = in_turns(lambda: {"x": next(speed)}, {"a": lambda: {"x": next(speed)}}, 3)
     assert [turn.ratio("x") for turn in turns["a"]] == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_slices_of_both_take_turns_until_both_are_done():
+    log = []
+
+    def measure(name, num_slices):
+        taken = 0
+
+        def measured():
+            nonlocal taken
+            taken += 1
+            log.append(name)
+            return {"is_done": False} if taken % num_slices else {"n": taken, "name": name}
+
+        return measured
+
+    ticks = []
+    variants = {"a": measure("a", 3), "b": measure("b", 1)}
+    stock, turns = in_slices(measure("s", 2), variants, 2, lambda: ticks.append(1))
+    assert "".join(log) == "asasabsssasaasbs"
+    assert len(ticks) == 8
+    assert [row["n"] for row in stock] == [2, 4, 6, 8]
+    assert [(turn.row["n"], [row["n"] for row in turn.neighbours]) for turn in turns["a"]] == [(3, [2]), (6, [6])]
+    assert [turn.row["name"] for turn in turns["b"]] == ["b", "b"]
 
 
 def test_ratio_by_hand():

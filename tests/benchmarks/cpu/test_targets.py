@@ -14,7 +14,7 @@ def row(model: str, sparsity_p: float | None, scenes: str = "pictures", **figure
 
 @pytest.fixture
 def capacity() -> Result:
-    running, full, whole = "running_vs_stock_x_kv_ratio", "full_cache_throughput_vs_stock", "throughput_vs_stock"
+    running, full, whole = "full_cache_bytes_vs_stock", "full_cache_throughput_vs_stock", "throughput_vs_stock"
     rows = [
         {"model": "demo", "scenes": "pictures", "engine": "stock vLLM", "sparsity_p": None, "tokens_per_s": 100.0},
         row("demo", 1.0, **{running: 0.5, full: 1.0, whole: 0.99}),
