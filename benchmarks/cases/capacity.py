@@ -38,7 +38,14 @@ BASELINES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "fp8 KV cache": ({"kv_cache_dtype": "fp8"}, ("pictures", "video")),
     "video pruning": ({"video_pruning_rate": 0.7}, ("video",)),
 }
-SHORT = {"sparsity_p": [1.0, 0.975], "scenes": ["pictures"], "holds": 8, "requests": 40}
+SHORT = {
+    "models": ["demo-sparse"],
+    "sparsity_p": [1.0, 0.975],
+    "scenes": ["pictures"],
+    "holds": 8,
+    "requests": 40,
+    "rounds": 1,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
