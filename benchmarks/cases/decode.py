@@ -45,7 +45,7 @@ UNITS = {
     "speedup": "tokens_per_s / that of stock vLLM right before and after",
     "times_ms": "ms",
 }
-SHORT = {"contexts": ["picture 8x8", "picture 32x32", "4 pictures 32x32"], "steps": 24, "rounds": 1}
+SHORT = {"contexts": ["picture 8x8", "4 pictures 32x32"], "steps": 24, "rounds": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

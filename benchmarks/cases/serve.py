@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BASELINE = "stock vLLM"
 # The model that learned to keep few tokens, where it is bundled.
 DEFAULT_MODEL = "demo-sparse" if demo.is_demo("demo-sparse") else "demo"
-SHORT = {"concurrency": [1, 4, 16], "requests": 16, "rounds": 2, "questions": 12, "output_tokens": 32}
+SHORT = {"concurrency": [1, 8], "requests": 16, "rounds": 1, "questions": 12, "output_tokens": 32}
 # Alike for both servers. Repeated questions must not be found in a cache, and sparse prompts take one prefill step.
 COMMON_OPTIONS = ("--no-enable-prefix-caching", "--no-enable-chunked-prefill", "--mm-processor-cache-gb", "0")
 # A connection that was idle for vLLM's 5 seconds would close under the next request.
