@@ -19,6 +19,8 @@ ENGINE = {
     "max_num_seqs": 16,
     # Four layers; 512 prompt tokens and a window of 32 take 18 blocks in each.
     "num_gpu_blocks_override": 4 * 18 * 4 + 1,
+    # Without it vLLM wants most of the machine to be free.
+    "kv_cache_memory_bytes": 128 << 20,
     "limit_mm_per_prompt": {"image": 1, "video": 0},
     "enable_prefix_caching": False,
     "disable_log_stats": True,
