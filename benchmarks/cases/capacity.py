@@ -42,8 +42,9 @@ SHORT = {
     "models": ["demo-sparse"],
     "sparsity_p": [1.0, 0.975],
     "scenes": ["pictures"],
+    "baselines": [],
     "holds": 8,
-    "requests": 40,
+    "requests": 32,
     "rounds": 1,
 }
 
